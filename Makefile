@@ -1,0 +1,27 @@
+# Every target works from a fresh clone. `make help` lists them.
+.DEFAULT_GOAL := help
+.PHONY: help build test demo images cluster-bin lint clean
+
+help: ## This list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
+
+build: ## The release binaries: target/release/shoal and target/release/shoal-worker
+	cargo build --release -p shoal-operator -p shoal-worker --bins
+
+test: ## Everything: unit tests, worker fleets, a real control plane, a real node
+	@tests/all.sh
+
+demo: ## One manifest, two worker processes, one streamed answer on this machine
+	@sh scripts/demo.sh
+
+images: build ## Container images as docker-archive files in target/images (Debian's buildah, no network)
+	@images/build.sh release
+
+cluster-bin: ## The Kubernetes of the tests, from its Go modules, into target/cluster/bin
+	@tests/cluster/build.sh
+
+lint: ## Format, clippy, documentation and dependency rules
+	@tests/lint.sh
+
+clean: ## Remove everything built
+	rm -rf target

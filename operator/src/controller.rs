@@ -1,0 +1,168 @@
+//! From a ModelDeployment to the objects that serve it.
+//!
+//! [`Controller::reconcile`] is the whole operator as a numbered list. Only its reading and writing steps hold a
+//! client; everything between is a pure function.
+
+pub mod apply;
+pub mod build;
+pub mod dereference;
+pub mod observe;
+pub mod pass;
+pub mod plan;
+pub mod recover;
+pub mod revisions;
+pub mod rollout;
+mod run;
+pub mod status;
+pub mod validate;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use kube::Client;
+
+use self::apply::{Outcome, Problem, Teller, apply, remember};
+use self::dereference::{ModelKey, World};
+use self::pass::{Input, Pass};
+use crate::crd::{ModelDeployment, ModelDeploymentStatus};
+use crate::metrics::{Metrics, ReasonLabel};
+use crate::timing::Timing;
+
+pub use self::run::run;
+
+/// What all passes share.
+pub struct Controller {
+    /// The API server; only [`mod@apply`] uses it.
+    pub client: Client,
+    /// What exists, kept current by watches.
+    pub world: Arc<World>,
+    /// Publishes Events.
+    pub teller: Teller,
+    /// Counters.
+    pub metrics: Metrics,
+    /// All intervals.
+    pub timing: Timing,
+    /// Worker image of specs that name none.
+    pub default_image: String,
+    /// Failed passes in a row, and groups by phase: by object.
+    pub ledger: Mutex<BTreeMap<ModelKey, run::Line>>,
+}
+
+/// How a pass ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// Something was written.
+    Applied(Option<Duration>),
+    /// Nothing to write; something or, after that time, time itself is awaited.
+    Waiting(Option<Duration>),
+    /// The object is going away.
+    Skipped,
+}
+
+/// Why a pass failed; the variant is its metric label.
+#[derive(Debug, thiserror::Error)]
+pub enum PassError {
+    /// The object has changed since it was read, or could not be written.
+    #[error("the status was not written")]
+    Status(#[source] kube::Error),
+    /// A write was refused or failed.
+    #[error(transparent)]
+    Apply(Problem),
+}
+
+impl PassError {
+    /// The metric label.
+    #[must_use]
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Status(kube::Error::Api(status)) if status.code == 409 => "Conflict",
+            Self::Status(_) => "StatusError",
+            Self::Apply(problem) => problem.reason(),
+        }
+    }
+}
+
+impl Controller {
+    /// One pass over one object.
+    ///
+    /// # Errors
+    /// [`PassError`]; the pass is repeated, later each time.
+    pub async fn reconcile(&self, model: Arc<ModelDeployment>) -> Result<Ending, PassError> {
+        let model = self.world.newest(model);
+        if model.metadata.deletion_timestamp.is_some() {
+            return Ok(Ending::Skipped);
+        }
+        // 1. dereference: from the stores, no client
+        let found = self.world.found(&ModelKey::of(&model), Instant::now());
+        let inventory = self.world.inventory();
+        // 2. validate, 3. plan, 4. rollout: no client
+        let (default_image, timing) = (self.default_image.as_str(), &self.timing);
+        let now = Timestamp::now();
+        let input = Input { model: &model, found: &found, inventory: &inventory, default_image, timing, now };
+        let pass = Pass::decide(&input);
+        // 5. build: no client
+        let work = pass.work();
+        let idle = work.is_empty();
+        // 6. remember what was decided: client
+        let before = if pass.must_remember() { self.write(&model, &pass.status_before()).await? } else { None };
+        // 7. apply: client
+        let wanted = work.create.len();
+        let outcome = self.carry_out(&model, work).await;
+        // 8. status, only if different: client
+        let lasting = outcome.problem.as_ref().filter(|problem| !matches!(problem, Problem::Api { .. }));
+        let status = pass.status_after(wanted, &outcome.pods, lasting);
+        let after = self.write(before.as_ref().unwrap_or(&model), &status).await?;
+        // 9. tell: client
+        self.tell(&model, &pass, &status).await;
+        let noted = !outcome.pods.is_empty();
+        let again = pass.look_again().into_iter().chain(noted.then_some(self.timing.unseen)).min();
+        if let Some(problem) = outcome.problem {
+            return Err(PassError::Apply(problem));
+        }
+        let written = !idle || before.is_some() || after.is_some();
+        Ok(if written { Ending::Applied(again) } else { Ending::Waiting(again) })
+    }
+
+    async fn write(
+        &self,
+        model: &ModelDeployment,
+        status: &ModelDeploymentStatus,
+    ) -> Result<Option<ModelDeployment>, PassError> {
+        let written = remember(&self.client, model, status).await.map_err(PassError::Status)?;
+        if let Some(latest) = &written {
+            self.world.note_model(model, latest.clone());
+        }
+        Ok(written)
+    }
+
+    async fn carry_out(&self, model: &ModelDeployment, work: apply::Work) -> Outcome {
+        if work.is_empty() {
+            return Outcome::default();
+        }
+        let metadata = &model.metadata;
+        let (namespace, uid) = (metadata.namespace.as_deref(), metadata.uid.as_deref());
+        let outcome = apply(&self.client, namespace.unwrap_or_default(), uid.unwrap_or_default(), work).await;
+        let now = Instant::now();
+        outcome.pods.iter().for_each(|pod| self.world.note_pod(pod.clone(), now));
+        outcome.services.iter().for_each(|service| self.world.note_service(service.clone(), now));
+        outcome
+    }
+
+    async fn tell(&self, model: &ModelDeployment, pass: &Pass<'_>, after: &ModelDeploymentStatus) {
+        for loss in pass.losses() {
+            self.metrics.restarts.get_or_create(&ReasonLabel { reason: loss.reason.as_str() }).inc();
+        }
+        let story = pass.story(after);
+        if story.iter().any(|happening| happening.reason == "Refused") {
+            let reason = pass.refused_because();
+            self.metrics.rejections.get_or_create(&ReasonLabel { reason }).inc();
+        }
+        self.count_groups(&ModelKey::of(model), after);
+        self.teller.tell(model, story).await;
+    }
+}
+
+#[cfg(test)]
+mod sample_tests;

@@ -1,0 +1,174 @@
+//! The only writer: pods by POST, Services by server-side apply, deletes with UID preconditions, the status as a patch
+//! on the resourceVersion it was computed from, and Events.
+//!
+//! Never decides: it carries out what a pass decided and says what the API server answered.
+
+mod diff;
+mod events;
+mod pods;
+mod services;
+
+use k8s_openapi::api::core::v1::{Pod, Service};
+use kube::api::{Patch, PatchParams};
+use kube::{Api, Client};
+use serde_json::{Value, json};
+
+pub use self::diff::merge_diff;
+pub use self::events::{Happening, Teller};
+use super::dereference::{PodView, ServiceView};
+use crate::crd::{ModelDeployment, ModelDeploymentStatus};
+
+/// What kept a write from being carried out.
+#[derive(Debug, thiserror::Error)]
+pub enum Problem {
+    /// Something of that name exists and is not ours; it was not touched.
+    #[error("{kind} {name} exists and belongs to somebody else; it was not touched")]
+    NameTaken {
+        /// Pod or Service.
+        kind: &'static str,
+        /// Its name.
+        name: String,
+    },
+    /// Our rights do not suffice, or a policy or quota says no.
+    #[error("not allowed to {verb} {kind} {name}: {message}")]
+    Forbidden {
+        /// What was tried.
+        verb: &'static str,
+        /// On what kind.
+        kind: &'static str,
+        /// On which object.
+        name: String,
+        /// The server's words.
+        message: String,
+    },
+    /// The API server finds the object itself wrong.
+    #[error("the API server refuses {kind} {name}: {message}")]
+    Invalid {
+        /// Pod or Service.
+        kind: &'static str,
+        /// Its name.
+        name: String,
+        /// The server's words.
+        message: String,
+    },
+    /// Anything else; trying again may help.
+    #[error("could not {verb} {kind} {name}")]
+    Api {
+        /// What was tried.
+        verb: &'static str,
+        /// On what kind.
+        kind: &'static str,
+        /// On which object.
+        name: String,
+        /// Why.
+        #[source]
+        source: Box<kube::Error>,
+    },
+}
+
+impl Problem {
+    /// Reason of the condition, also metric label.
+    #[must_use]
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::NameTaken { .. } => "NameTaken",
+            Self::Forbidden { .. } => "Forbidden",
+            Self::Invalid { .. } => "RefusedByServer",
+            Self::Api { .. } => "ApiError",
+        }
+    }
+
+    fn of(verb: &'static str, kind: &'static str, name: &str, error: kube::Error) -> Self {
+        let name = name.to_owned();
+        match &error {
+            kube::Error::Api(status) if status.code == 422 || status.code == 400 => {
+                Self::Invalid { kind, name, message: status.message.clone() }
+            }
+            kube::Error::Api(status) if status.code == 403 => {
+                Self::Forbidden { verb, kind, name, message: status.message.clone() }
+            }
+            _ => Self::Api { verb, kind, name, source: Box::new(error) },
+        }
+    }
+}
+
+/// What became of a group of writes: everything that succeeded, and the first problem.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// Pods as they are now: made, adopted or told to end.
+    pub pods: Vec<PodView>,
+    /// Services as they are now.
+    pub services: Vec<ServiceView>,
+    /// The first problem.
+    pub problem: Option<Problem>,
+}
+
+impl Outcome {
+    fn take(&mut self, result: Result<Option<PodView>, Problem>) {
+        match result {
+            Ok(view) => self.pods.extend(view),
+            Err(problem) => self.problem = Some(self.problem.take().unwrap_or(problem)),
+        }
+    }
+}
+
+/// What a pass wants to be carried out.
+#[derive(Debug, Default)]
+pub struct Work {
+    /// Pods to make.
+    pub create: Vec<Pod>,
+    /// Pods to tell to end.
+    pub delete: Vec<std::sync::Arc<PodView>>,
+    /// Services to make or to correct; `true`: seen and ours.
+    pub services: Vec<(Service, bool)>,
+}
+
+impl Work {
+    /// Nothing to do.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.create.is_empty() && self.delete.is_empty() && self.services.is_empty()
+    }
+}
+
+/// Carries out all of `work`, pods in parallel; one problem does not stop the rest.
+pub async fn apply(client: &Client, namespace: &str, uid: &str, work: Work) -> Outcome {
+    let mut outcome = Outcome::default();
+    // Services first: shards resolve one another's names as soon as they start.
+    for (service, ours) in work.services {
+        match services::apply(client, namespace, uid, (service, ours)).await {
+            Ok(view) => outcome.services.push(view),
+            Err(problem) => outcome.problem = Some(outcome.problem.take().unwrap_or(problem)),
+        }
+    }
+    pods::write(client, namespace, uid, (work.create, work.delete), &mut outcome).await;
+    outcome
+}
+
+/// Writes `status` if it differs from what `model` carries; returns the object as it is then.
+///
+/// # Errors
+/// What the API server answers; 409: `model` is not the newest.
+pub async fn remember(
+    client: &Client,
+    model: &ModelDeployment,
+    status: &ModelDeploymentStatus,
+) -> Result<Option<ModelDeployment>, kube::Error> {
+    let metadata = &model.metadata;
+    let before = model.status.as_ref().map_or_else(|| json!({}), to_value);
+    let change = merge_diff(&before, &to_value(status));
+    if change.as_object().is_none_or(serde_json::Map::is_empty) {
+        return Ok(None);
+    }
+    let api: Api<ModelDeployment> = Api::namespaced(client.clone(), metadata.namespace.as_deref().unwrap_or_default());
+    let patch = json!({
+        "metadata": {"uid": metadata.uid, "resourceVersion": metadata.resource_version},
+        "status": change,
+    });
+    let name = metadata.name.as_deref().unwrap_or_default();
+    api.patch_status(name, &PatchParams::default(), &Patch::Merge(&patch)).await.map(Some)
+}
+
+fn to_value(status: &ModelDeploymentStatus) -> Value {
+    serde_json::to_value(status).expect("a status has only string keys, so it should serialise")
+}

@@ -1,0 +1,81 @@
+//! Makes the objects of a model out of what was decided. Cannot fail: its input cannot be wrong.
+//!
+//! Pure. Never looks at what exists.
+
+mod args;
+mod pod;
+mod service;
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use kube::Resource;
+
+use crate::controller::plan::Revision;
+use crate::controller::validate::Owner;
+use crate::crd::ModelDeployment;
+use crate::names::{GroupId, PodName, Rank, label};
+
+/// The pods of one formation of one group, in order of rank.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GroupPods {
+    /// Which formation of which group.
+    pub group: GroupId,
+    /// Index = rank.
+    pub pods: Vec<Pod>,
+}
+
+/// The Services of one model, independent of revisions.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Services {
+    /// Named as the model: what clients dial.
+    pub client: Service,
+    /// Headless: gives every shard its DNS name, ready or not.
+    pub shards: Service,
+}
+
+/// The pods of `group`, formed from `revision`.
+#[must_use]
+pub fn group(revision: &Revision, group: GroupId) -> GroupPods {
+    GroupPods { group, pods: (0..revision.shards).map(|rank| pod::pod(revision, group, Rank(rank))).collect() }
+}
+
+/// The Services of a model.
+#[must_use]
+pub fn services(owner: &Owner) -> Services {
+    Services { client: service::client(owner), shards: service::shards(owner) }
+}
+
+/// Selects exactly one pod per group: `status.selector` of the scale subresource.
+#[must_use]
+pub fn scale_selector(owner: &Owner) -> String {
+    format!("{}={},{}=0", label::MODEL, owner.name, label::RANK)
+}
+
+/// What marks an object as ours.
+#[must_use]
+pub fn owner_reference(owner: &Owner) -> OwnerReference {
+    OwnerReference {
+        api_version: ModelDeployment::api_version(&()).into_owned(),
+        kind: ModelDeployment::kind(&()).into_owned(),
+        name: owner.name.to_string(),
+        uid: owner.uid.clone(),
+        controller: Some(true),
+        block_owner_deletion: None,
+    }
+}
+
+fn pod_name(revision: &Revision, group: GroupId, rank: Rank) -> PodName {
+    let owner = &revision.spec.owner;
+    PodName::new(&owner.name, &owner.uid, &revision.hash, group, rank)
+}
+
+/// Labels of every object of a model.
+fn common_labels(owner: &Owner) -> BTreeMap<String, String> {
+    BTreeMap::from([
+        ("app.kubernetes.io/name".to_owned(), "shoal-worker".to_owned()),
+        ("app.kubernetes.io/managed-by".to_owned(), "shoal".to_owned()),
+        (label::MODEL.to_owned(), owner.name.to_string()),
+    ])
+}

@@ -1,0 +1,63 @@
+//! The only reader: one watch per kind, label-selected, kept as projections.
+//!
+//! A settled pass asks the API server nothing. Foreign pods are never asked for, and of ours only the projected fields
+//! stay in memory. Never writes to the API server; what the writer did is noted here until a watch shows it.
+
+mod pod;
+mod service;
+mod shelf;
+mod watches;
+
+use std::sync::Arc;
+
+use kube::runtime::reflector::ObjectRef;
+
+pub use self::pod::PodView;
+pub use self::service::{Owned, ServiceView};
+pub use self::shelf::Shelf;
+pub use self::watches::{World, WorldError};
+use crate::crd::ModelDeployment;
+
+/// Namespace and name of a ModelDeployment.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ModelKey {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+}
+
+impl ModelKey {
+    /// Of an object as the API server gives it.
+    #[must_use]
+    pub fn of(model: &ModelDeployment) -> Self {
+        let metadata = &model.metadata;
+        Self {
+            namespace: metadata.namespace.clone().unwrap_or_default(),
+            name: metadata.name.clone().unwrap_or_default(),
+        }
+    }
+
+    /// The same as kube names it.
+    #[must_use]
+    pub fn to_ref(&self) -> ObjectRef<ModelDeployment> {
+        ObjectRef::new(&self.name).within(&self.namespace)
+    }
+}
+
+/// What a [`Shelf`] keeps: a projection that knows which model it belongs to.
+pub trait View: kube::Resource<DynamicType = ()> + Clone {
+    /// By the model label; `None`: nobody's.
+    fn model(&self) -> Option<ModelKey>;
+    /// Adds what an older view of the same object knew better, and tells whether anything that matters differs.
+    fn succeed(&mut self, older: &Self) -> bool;
+}
+
+/// A pass's view of what exists of one model.
+#[derive(Clone, Debug, Default)]
+pub struct Found {
+    /// Its pods, by name, whoever controls them.
+    pub pods: Vec<Arc<PodView>>,
+    /// Its Services, by name, whoever controls them.
+    pub services: Vec<Arc<ServiceView>>,
+}

@@ -1,0 +1,203 @@
+//! Projections of one kind, by model and name: filled by a watch, corrected by our own writes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use kube::runtime::watcher::Event;
+use tokio::sync::watch;
+
+use super::{ModelKey, View};
+
+type ByModel<V> = BTreeMap<ModelKey, BTreeMap<String, Entry<V>>>;
+
+struct Entry<V> {
+    view: Arc<V>,
+    /// Written by us at that time, not yet shown by the watch.
+    unseen: Option<Instant>,
+}
+
+/// See the module.
+pub struct Shelf<V> {
+    by_model: Mutex<ByModel<V>>,
+    listing: Mutex<Option<ByModel<V>>>,
+    filled: watch::Sender<bool>,
+    unseen_for: Duration,
+}
+
+impl<V: View> Shelf<V> {
+    /// Empty; a write of ours that no watch shows within `unseen_for` is forgotten.
+    #[must_use]
+    pub fn new(unseen_for: Duration) -> Self {
+        Self {
+            by_model: Mutex::new(BTreeMap::new()),
+            listing: Mutex::new(None),
+            filled: watch::Sender::new(false),
+            unseen_for,
+        }
+    }
+
+    /// Waits for the first complete list.
+    pub async fn filled(&self) {
+        let mut filled = self.filled.subscribe();
+        // The sender lives as long as `self`.
+        let _ = filled.wait_for(|filled| *filled).await;
+    }
+
+    /// What there is of one model, by name.
+    #[must_use]
+    pub fn of(&self, model: &ModelKey, now: Instant) -> Vec<Arc<V>> {
+        let shelf = lock(&self.by_model);
+        let entries = shelf.get(model).into_iter().flat_map(BTreeMap::values);
+        let believed = |entry: &&Entry<V>| entry.unseen.is_none_or(|since| now < since + self.unseen_for);
+        entries.filter(believed).map(|entry| Arc::clone(&entry.view)).collect()
+    }
+
+    /// Takes in what a watch says; returns the models for which something changed.
+    pub fn take(&self, event: Event<V>) -> BTreeSet<ModelKey> {
+        match event {
+            Event::Apply(view) => self.put(view, None).into_iter().collect(),
+            Event::Delete(view) => self.remove(&view).into_iter().collect(),
+            Event::Init => {
+                *lock(&self.listing) = Some(BTreeMap::new());
+                BTreeSet::new()
+            }
+            Event::InitApply(view) => {
+                if let (Some(model), Some(listing)) = (view.model(), lock(&self.listing).as_mut()) {
+                    let name = view.meta().name.clone().unwrap_or_default();
+                    listing.entry(model).or_default().insert(name, Entry { view: Arc::new(view), unseen: None });
+                }
+                BTreeSet::new()
+            }
+            Event::InitDone => {
+                let listing = lock(&self.listing).take().unwrap_or_default();
+                let mut shelf = lock(&self.by_model);
+                let touched = shelf.keys().chain(listing.keys()).cloned().collect();
+                *shelf = listing;
+                self.filled.send_replace(true);
+                touched
+            }
+        }
+    }
+
+    /// Notes what the API server answered to a creation of ours, before the watch shows it.
+    pub fn note(&self, view: V, now: Instant) {
+        self.put(view, Some(now));
+    }
+
+    /// Notes what the API server answered to a deletion of ours. What the watch has seen go is not brought back.
+    pub fn note_ending(&self, view: V, now: Instant) {
+        let there = view.model().is_some_and(|model| {
+            let shelf = lock(&self.by_model);
+            let entry = shelf.get(&model).and_then(|entries| entries.get(view.meta().name.as_deref()?));
+            entry.is_some_and(|entry| entry.view.meta().uid == view.meta().uid)
+        });
+        if there {
+            self.put(view, Some(now));
+        }
+    }
+
+    fn put(&self, mut view: V, unseen: Option<Instant>) -> Option<ModelKey> {
+        let model = view.model()?;
+        let name = view.meta().name.clone().unwrap_or_default();
+        let mut shelf = lock(&self.by_model);
+        let entries = shelf.entry(model.clone()).or_default();
+        let changed = match entries.get(&name) {
+            Some(older) if older.view.meta().uid == view.meta().uid => {
+                // Of one object, a write noted late must not hide what the watch has shown since.
+                if unseen.is_some() && older.unseen.is_none() && !older_than(&*older.view, &view) {
+                    return None;
+                }
+                view.succeed(&older.view)
+            }
+            _ => true,
+        };
+        entries.insert(name, Entry { view: Arc::new(view), unseen });
+        changed.then_some(model)
+    }
+
+    fn remove(&self, view: &V) -> Option<ModelKey> {
+        let model = view.model()?;
+        let name = view.meta().name.as_deref().unwrap_or_default();
+        let mut shelf = lock(&self.by_model);
+        let entries = shelf.get_mut(&model)?;
+        if entries.get(name).is_some_and(|entry| entry.view.meta().uid == view.meta().uid) {
+            entries.remove(name);
+        }
+        if entries.is_empty() {
+            shelf.remove(&model);
+        }
+        Some(model)
+    }
+}
+
+/// Resource versions of one kind are ordered numbers on every API server that exists; anything else counts as newer.
+fn older_than<V: View>(older: &V, newer: &V) -> bool {
+    let number = |view: &V| view.meta().resource_version.as_deref().and_then(|text| text.parse::<u64>().ok());
+    match (number(older), number(newer)) {
+        (Some(older), Some(newer)) => older < newer,
+        _ => true,
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::core::v1::Pod;
+    use pretty_assertions::assert_eq;
+    use serde_json::json;
+
+    use super::super::PodView;
+    use super::*;
+    use crate::controller::rollout::Shard;
+
+    fn pod(name: &str, version: &str, deleted: bool) -> PodView {
+        let mut pod: Pod = serde_json::from_value(json!({
+            "metadata": {"name": name, "namespace": "n", "uid": format!("uid-{name}"), "resourceVersion": version,
+                "labels": {"inference.shoal.dev/model": "m"}}
+        }))
+        .unwrap();
+        let now = "2026-01-01T00:00:00Z".parse().unwrap();
+        pod.metadata.deletion_timestamp = deleted.then_some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(now));
+        PodView::from(pod)
+    }
+
+    fn shelf() -> (Shelf<PodView>, ModelKey) {
+        (Shelf::new(Duration::from_secs(60)), ModelKey { namespace: "n".into(), name: "m".into() })
+    }
+
+    #[test]
+    fn a_list_replaces_everything_and_a_write_shows_before_its_watch_event() {
+        let (shelf, key) = shelf();
+        let now = Instant::now();
+        shelf.note(pod("old", "1", false), now);
+        assert_eq!(shelf.of(&key, now).len(), 1);
+        assert!(shelf.of(&key, now + Duration::from_secs(60)).is_empty(), "an unseen write is not believed for ever");
+        shelf.take(Event::Init);
+        shelf.take(Event::InitApply(pod("new", "2", false)));
+        assert_eq!(shelf.of(&key, now).len(), 1);
+        assert_eq!(shelf.take(Event::InitDone), BTreeSet::from([key.clone()]));
+        let names: Vec<_> = shelf.of(&key, now).iter().map(|pod| pod.meta.name.clone().unwrap()).collect();
+        assert_eq!(names, ["new"]);
+    }
+
+    #[test]
+    fn a_deletion_is_never_taken_back_and_a_late_note_hides_nothing() {
+        let (shelf, key) = shelf();
+        let now = Instant::now();
+        shelf.take(Event::Apply(pod("p", "5", false)));
+        shelf.note_ending(pod("p", "7", true), now);
+        assert!(shelf.take(Event::Apply(pod("p", "6", false))).is_empty());
+        assert_eq!(shelf.of(&key, now)[0].shard, Shard::Terminating);
+        shelf.take(Event::Delete(pod("p", "8", true)));
+        assert!(shelf.of(&key, now).is_empty());
+        shelf.note_ending(pod("p", "7", true), now);
+        assert!(shelf.of(&key, now).is_empty(), "a pod that is gone does not come back as an ending one");
+        shelf.take(Event::Apply(pod("q", "9", true)));
+        shelf.note(pod("q", "8", false), now);
+        assert_eq!(shelf.of(&key, now)[0].shard, Shard::Terminating);
+    }
+}

@@ -1,0 +1,161 @@
+//! From projected pods and the remembered status to the plain data of a rollout.
+//!
+//! Pure. Never decides anything.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::dereference::PodView;
+use super::recover::Recovery;
+use super::rollout::{Group, Known, LossReason, Observed, Shard};
+use crate::crd::{GroupPhase, ModelDeploymentStatus};
+
+/// The pods of one group that exist, by rank.
+pub type Members<'a> = BTreeMap<(u32, u64), BTreeMap<u32, &'a Arc<PodView>>>;
+
+/// Sorts the pods that `uid` controls by group and rank; strangers are left out.
+#[must_use]
+pub fn members<'a>(uid: &str, pods: &'a [Arc<PodView>]) -> Members<'a> {
+    let mut members = Members::new();
+    for pod in pods.iter().filter(|pod| pod.controller.as_deref() == Some(uid)) {
+        if let Some(place) = &pod.place {
+            members.entry((place.index, place.epoch)).or_default().insert(place.rank, pod);
+        }
+    }
+    members
+}
+
+/// Joins what exists with what was decided.
+///
+/// Until a revision has been written to the status, everything that exists is the unfinished first creation;
+/// afterwards every decision is written before it is carried out, so what is not listed is being removed.
+/// `sizes`: shards of a group by revision, as far as known.
+#[must_use]
+pub fn observe(
+    members: &Members<'_>,
+    status: &ModelDeploymentStatus,
+    sizes: &BTreeMap<String, usize>,
+    now: Timestamp,
+) -> Observed {
+    let first = status.revisions.is_empty();
+    let mut groups: BTreeMap<(u32, u64), Group> = BTreeMap::new();
+    for listed in status.groups.iter().filter(|group| group.phase != GroupPhase::Draining) {
+        let (index, epoch) = (unsigned(listed.index), u64::try_from(listed.epoch).unwrap_or(0));
+        let known = if listed.phase == GroupPhase::Pending { Known::Forming } else { Known::Formed };
+        let shards = vec![Shard::Missing; usize::try_from(listed.shards).unwrap_or(0)];
+        let revision = listed.revision.clone();
+        groups.insert((index, epoch), Group { index, epoch, revision, known, shards, created: None });
+    }
+    for (&(index, epoch), ranks) in members {
+        let Some(place) = ranks.values().find_map(|pod| pod.place.as_ref()) else { continue };
+        let group = groups.entry((index, epoch)).or_insert_with(|| Group {
+            index,
+            epoch,
+            revision: place.revision.clone(),
+            known: if first { Known::Forming } else { Known::Removed },
+            shards: vec![Shard::Missing; sizes.get(&place.revision).copied().unwrap_or(0)],
+            created: None,
+        });
+        fill(group, ranks);
+    }
+    let recovery = status.recovery.iter().map(|entry| Recovery {
+        index: unsigned(entry.group),
+        epoch: u64::try_from(entry.epoch).unwrap_or(0),
+        failures: unsigned(entry.failures),
+        window_start: entry.window_start.as_ref().map_or(now, |time| time.0),
+        next_retry: entry.next_retry.as_ref().map_or(now, |time| time.0),
+        reason: LossReason::from_word(&entry.reason),
+    });
+    Observed { groups: groups.into_values().collect(), recovery: recovery.collect() }
+}
+
+fn fill(group: &mut Group, ranks: &BTreeMap<u32, &Arc<PodView>>) {
+    for (&rank, pod) in ranks {
+        let at = rank as usize;
+        // Ranks come from labels, which anyone may write: no group has more shards than the CRD allows.
+        if at >= shoal_proto::placement::MAX_SHARDS {
+            continue;
+        }
+        if group.shards.len() <= at {
+            group.shards.resize(at + 1, Shard::Missing);
+        }
+        group.shards[at] = pod.shard;
+        group.created = [group.created, pod.created].into_iter().flatten().min();
+    }
+}
+
+fn unsigned(number: i32) -> u32 {
+    u32::try_from(number).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::core::v1::Pod;
+    use pretty_assertions::assert_eq;
+    use serde_json::json;
+
+    use super::*;
+    use crate::crd::{GroupStatus, RevisionStatus};
+
+    fn pod(index: u32, epoch: u64, rank: u32, controller: &str) -> Arc<PodView> {
+        let pod: Pod = serde_json::from_value(json!({
+            "metadata": {
+                "name": format!("m-g{index}-e{epoch}-r{rank}"),
+                "labels": {
+                    "inference.shoal.dev/model": "m", "inference.shoal.dev/revision": "A",
+                    "inference.shoal.dev/group": index.to_string(), "inference.shoal.dev/epoch": epoch.to_string(),
+                    "inference.shoal.dev/rank": rank.to_string(),
+                },
+                "ownerReferences": [{"apiVersion": "v1", "kind": "K", "name": "m", "uid": controller, "controller": true}],
+            },
+            "status": {"phase": "Running"},
+        }))
+        .unwrap();
+        Arc::new(PodView::from(pod))
+    }
+
+    fn listed(index: i32, epoch: i64, phase: GroupPhase) -> GroupStatus {
+        GroupStatus { index, epoch, revision: "A".into(), phase, ready_shards: 0, shards: 2, message: None }
+    }
+
+    fn shown(pods: &[Arc<PodView>], status: &ModelDeploymentStatus) -> Vec<(u32, u64, Known, Vec<Shard>)> {
+        let sizes = BTreeMap::from([("A".to_owned(), 2)]);
+        let observed = observe(&members("us", pods), status, &sizes, Timestamp::UNIX_EPOCH);
+        observed.groups.into_iter().map(|group| (group.index, group.epoch, group.known, group.shards)).collect()
+    }
+
+    #[test]
+    fn before_the_first_status_whatever_exists_is_being_formed_and_strangers_do_not_count() {
+        let pods = [pod(0, 1, 0, "us"), pod(1, 1, 1, "them")];
+        assert_eq!(
+            shown(&pods, &ModelDeploymentStatus::default()),
+            [(0, 1, Known::Forming, vec![Shard::Running, Shard::Missing])]
+        );
+    }
+
+    #[test]
+    fn afterwards_the_status_tells_what_a_missing_pod_means() {
+        let status = ModelDeploymentStatus {
+            revisions: vec![RevisionStatus::default()],
+            groups: vec![
+                listed(0, 2, GroupPhase::Pending),
+                listed(1, 1, GroupPhase::Ready),
+                listed(2, 1, GroupPhase::Draining),
+            ],
+            ..ModelDeploymentStatus::default()
+        };
+        let pods = [pod(0, 1, 0, "us"), pod(1, 1, 1, "us"), pod(2, 1, 0, "us")];
+        let gone = Shard::Missing;
+        assert_eq!(
+            shown(&pods, &status),
+            [
+                (0, 1, Known::Removed, vec![Shard::Running, gone]),
+                (0, 2, Known::Forming, vec![gone, gone]),
+                (1, 1, Known::Formed, vec![gone, Shard::Running]),
+                (2, 1, Known::Removed, vec![Shard::Running, gone]),
+            ]
+        );
+    }
+}

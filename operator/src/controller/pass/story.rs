@@ -1,0 +1,61 @@
+//! What a pass is worth telling: one Event a kind of step, however many groups it touched.
+
+use super::{Happening, Pass};
+use crate::controller::rollout::{Cause, Step};
+use crate::crd::ModelDeploymentStatus;
+
+/// See the module.
+pub(super) fn story(pass: &Pass<'_>, after: &ModelDeploymentStatus) -> Vec<Happening> {
+    let mut all = Vec::new();
+    for loss in pass.losses() {
+        let reason = loss.reason.as_str();
+        let (index, lost) = (loss.index, loss.epoch.saturating_sub(1));
+        let said = last_words(pass, (index, lost)).unwrap_or_default();
+        let note =
+            format!("group {index} epoch {lost} lost a shard ({reason}){said}; it forms again as epoch {}", loss.epoch);
+        all.push(Happening { reason: "GroupLost", note, warning: true });
+    }
+    let steps = &pass.decision.steps;
+    let removed = steps.iter().filter_map(|step| match step {
+        Step::RemoveGroup { index, epoch, cause: Cause::Excess | Cause::Superseded, .. } => Some((*index, *epoch)),
+        _ => None,
+    });
+    let created = steps.iter().filter_map(|step| match step {
+        Step::CreateGroup { index, epoch, .. } => Some((*index, *epoch)),
+        _ => None,
+    });
+    all.extend(named("GroupRemoved", "removing", removed.collect()));
+    all.extend(named("GroupCreated", "forming", created.collect()));
+    all.extend(refusal(pass, after));
+    all
+}
+
+fn named(reason: &'static str, verb: &str, groups: Vec<(u32, u64)>) -> Option<Happening> {
+    if groups.is_empty() {
+        return None;
+    }
+    let words: Vec<String> = groups.iter().map(|(index, epoch)| format!("group {index} epoch {epoch}")).collect();
+    Some(Happening { reason, note: format!("{verb} {}", words.join(", ")), warning: false })
+}
+
+/// What the lost shard said last: the pod itself is about to vanish.
+fn last_words(pass: &Pass<'_>, group: (u32, u64)) -> Option<String> {
+    let pods = pass.members.get(&group)?;
+    let (rank, note) = pods.iter().find_map(|(rank, pod)| Some((rank, pod.note.as_ref()?)))?;
+    Some(format!(": shard {rank}: {note}"))
+}
+
+/// Told once, when it begins or its reason changes.
+fn refusal(pass: &Pass<'_>, after: &ModelDeploymentStatus) -> Option<Happening> {
+    let stalled = |status: &ModelDeploymentStatus| {
+        let condition = status.conditions.iter().find(|c| c.type_ == "Stalled" && c.status == "True")?;
+        Some((condition.reason.clone(), condition.message.clone()))
+    };
+    let (reason, note) = stalled(after)?;
+    let before = pass.input.model.status.as_ref().and_then(stalled).map(|(reason, _)| reason);
+    (before.as_ref() != Some(&reason)).then(|| Happening {
+        reason: "Refused",
+        note: format!("{reason}: {note}"),
+        warning: true,
+    })
+}

@@ -1,0 +1,134 @@
+//! Runs passes: one at a time per object, as many objects as the watches name, until told to stop.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
+
+use futures::{StreamExt as _, stream};
+use kube::runtime::controller::{Action, Config, Error, applier};
+use tokio_util::sync::CancellationToken;
+
+use super::dereference::ModelKey;
+use super::{Controller, Ending, PassError};
+use crate::crd::{GroupPhase, ModelDeployment, ModelDeploymentStatus};
+use crate::metrics::PhaseLabel;
+
+/// Objects worked on at once.
+const AT_ONCE: u16 = 16;
+
+/// What is counted of one object.
+#[derive(Clone, Debug, Default)]
+pub struct Line {
+    failures: u32,
+    groups: BTreeMap<&'static str, i64>,
+}
+
+/// Works until `stop`, then finishes the passes that have begun.
+pub async fn run(controller: Arc<Controller>, stop: CancellationToken) {
+    let world = Arc::clone(&controller.world);
+    let named = stream::unfold(Arc::clone(&world), |world| async move {
+        let key = world.queue.pop().await;
+        Some((Ok::<_, Infallible>(key.to_ref()), world))
+    });
+    let passes = applier(
+        |model: Arc<ModelDeployment>, controller: Arc<Controller>| Box::pin(controller.counted(model)),
+        |model, error, controller: Arc<Controller>| controller.after_failure(&model, error),
+        Arc::clone(&controller),
+        world.models(),
+        Box::pin(named.take_until(stop.cancelled_owned())),
+        Config::default().concurrency(AT_ONCE),
+    );
+    let mut passes = std::pin::pin!(passes);
+    while let Some(pass) = passes.next().await {
+        if let Err(Error::ObjectNotFound(reference)) = pass {
+            let namespace = reference.namespace.clone().unwrap_or_default();
+            controller.forget(&ModelKey { namespace, name: reference.name.clone() });
+        }
+    }
+}
+
+impl Controller {
+    async fn counted(self: Arc<Self>, model: Arc<ModelDeployment>) -> Result<Action, PassError> {
+        let key = ModelKey::of(&model);
+        self.world.queue.begun(&key);
+        let began = Instant::now();
+        let ending = self.reconcile(model).await;
+        let (label, again) = match &ending {
+            Ok(Ending::Applied(again)) => ("applied", *again),
+            Ok(Ending::Waiting(again)) => ("waiting", *again),
+            Ok(Ending::Skipped) => ("skipped", None),
+            Err(error) => (error.reason(), None),
+        };
+        self.metrics.reconciled(label, began.elapsed());
+        tracing::debug!(namespace = %key.namespace, name = %key.name, result = label, "pass");
+        ending?;
+        self.with_line(&key, |line| line.failures = 0);
+        Ok(again.map_or_else(Action::await_change, Action::requeue))
+    }
+
+    /// Later each time; a conflict only waits for the watch to show what has changed.
+    fn after_failure(&self, model: &ModelDeployment, error: &PassError) -> Action {
+        let key = ModelKey::of(model);
+        let conflict = error.reason() == "Conflict";
+        if !conflict {
+            let source = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
+            tracing::warn!(namespace = %key.namespace, name = %key.name, %error, source, "pass failed");
+        }
+        let failures = self.with_line(&key, |line| {
+            line.failures = if conflict { 1 } else { line.failures.saturating_add(1) };
+            line.failures
+        });
+        Action::requeue(self.error_wait(failures))
+    }
+
+    fn error_wait(&self, failures: u32) -> Duration {
+        let doubled = self.timing.error_first.saturating_mul(1 << failures.saturating_sub(1).min(16));
+        // Jitter: objects that failed together do not come back together.
+        doubled.min(self.timing.error_cap).mul_f64(1.0 + rand::random::<f64>() * 0.2)
+    }
+
+    /// Shows how many groups there are in each phase, over all objects.
+    pub(super) fn count_groups(&self, key: &ModelKey, status: &ModelDeploymentStatus) {
+        let mut groups: BTreeMap<&'static str, i64> = BTreeMap::new();
+        for group in &status.groups {
+            *groups.entry(phase_word(group.phase)).or_default() += 1;
+        }
+        let before = self.with_line(key, |line| std::mem::replace(&mut line.groups, groups.clone()));
+        self.show_groups(&before, &groups);
+    }
+
+    fn show_groups(&self, before: &BTreeMap<&'static str, i64>, after: &BTreeMap<&'static str, i64>) {
+        for (phase, n) in before {
+            self.metrics.groups.get_or_create(&PhaseLabel { phase }).dec_by(*n);
+        }
+        for (phase, n) in after {
+            self.metrics.groups.get_or_create(&PhaseLabel { phase }).inc_by(*n);
+        }
+    }
+
+    /// The object is gone; if it has come back meanwhile, it waits again.
+    fn forget(&self, key: &ModelKey) {
+        let line = self.ledger.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+        self.show_groups(&line.unwrap_or_default().groups, &BTreeMap::new());
+        self.world.queue.begun(key);
+        if self.world.models().get(&key.to_ref()).is_some() {
+            self.world.queue.push(key.clone());
+        }
+    }
+
+    fn with_line<T>(&self, key: &ModelKey, change: impl FnOnce(&mut Line) -> T) -> T {
+        let mut ledger = self.ledger.lock().unwrap_or_else(PoisonError::into_inner);
+        change(ledger.entry(key.clone()).or_default())
+    }
+}
+
+fn phase_word(phase: GroupPhase) -> &'static str {
+    match phase {
+        GroupPhase::Pending => "Pending",
+        GroupPhase::Starting => "Starting",
+        GroupPhase::Ready => "Ready",
+        GroupPhase::Lost => "Lost",
+        GroupPhase::Draining => "Draining",
+    }
+}

@@ -1,0 +1,104 @@
+//! The bytes of every shard message, committed: a change of the wire must raise `SHARD_PROTOCOL_VERSION`.
+//!
+//! After an intended change set `SHOAL_BLESS=1` once, raise the version, and commit both.
+
+use std::path::PathBuf;
+
+use prost::Message;
+use shoal_proto::SHARD_PROTOCOL_VERSION;
+use shoal_proto::shard::{
+    ExchangeRequest, ExchangeResponse, ExpertRange, Heartbeat, HelloRequest, HelloResponse, Identity, Leaving,
+    Partials, Placement, Refused, Rows, ShardPlacement, Strategy, exchange_request, exchange_response,
+};
+
+fn identity() -> Identity {
+    Identity {
+        protocol_version: SHARD_PROTOCOL_VERSION,
+        epoch: 7,
+        rank: 1,
+        size: 3,
+        model_digest: vec![0xaa, 0xbb].into(),
+        dense_digest: vec![0xcc].into(),
+        placement_fingerprint: vec![0xdd].into(),
+        numerics_id: "cpu/avx2".into(),
+    }
+}
+
+fn rows() -> Rows {
+    Rows {
+        step: 9,
+        layer: 2,
+        sequence: 300,
+        last: true,
+        row: vec![0, 5],
+        pairs: vec![1, 2],
+        expert: vec![3, 1, 130],
+        weight: vec![0.5, -1.25, 2.0],
+        activation: vec![1, 2, 3, 4].into(),
+        activation_dtype: "f32".into(),
+    }
+}
+
+fn partials() -> Partials {
+    Partials {
+        step: 9,
+        layer: 2,
+        sequence: 300,
+        nodes: vec![1, 1],
+        lo: vec![0, 128],
+        hi: vec![4, 132],
+        sum: vec![5, 6, 7, 8].into(),
+    }
+}
+
+fn placement() -> Placement {
+    let shard = |begin, end| ShardPlacement { experts: vec![ExpertRange { begin, end }] };
+    Placement { version: 1, strategy: Strategy::Experts.into(), experts: 8, shards: vec![shard(0, 5), shard(5, 8)] }
+}
+
+/// Name and bytes of one message of each kind, every field set.
+fn messages() -> Vec<(&'static str, Vec<u8>)> {
+    use exchange_request::Frame as Up;
+    use exchange_response::Frame as Down;
+    let up = |frame| ExchangeRequest { epoch: 7, frame: Some(frame) }.encode_to_vec();
+    let down = |frame| ExchangeResponse { epoch: 7, frame: Some(frame) }.encode_to_vec();
+    let heartbeat = Heartbeat { count: 4, streams: 2, draining: true };
+    let leaving = Leaving { reason: "drain".into() };
+    let refused = Refused { sequence: 300, code: "INTERNAL".into(), message: "no".into(), retryable: true };
+    vec![
+        ("hello_request", HelloRequest { identity: Some(identity()) }.encode_to_vec()),
+        ("hello_response", HelloResponse { identity: Some(identity()) }.encode_to_vec()),
+        ("exchange_request.identity", up(Up::Identity(identity()))),
+        ("exchange_request.rows", up(Up::Rows(rows()))),
+        ("exchange_request.heartbeat", up(Up::Heartbeat(heartbeat))),
+        ("exchange_request.leaving", up(Up::Leaving(leaving.clone()))),
+        ("exchange_response.partials", down(Down::Partials(partials()))),
+        ("exchange_response.heartbeat", down(Down::Heartbeat(heartbeat))),
+        ("exchange_response.leaving", down(Down::Leaving(leaving))),
+        ("exchange_response.refused", down(Down::Refused(refused))),
+        ("placement", placement().encode_to_vec()),
+    ]
+}
+
+fn render() -> String {
+    let line = |(name, bytes): (&str, Vec<u8>)| {
+        let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        format!("{name} {hex}\n")
+    };
+    let messages: String = messages().into_iter().map(line).collect();
+    format!("protocol version {SHARD_PROTOCOL_VERSION}\n{messages}")
+}
+
+#[test]
+fn the_bytes_of_every_shard_message_are_those_of_this_protocol_version() {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/shard.txt");
+    if std::env::var_os("SHOAL_BLESS").is_some() {
+        std::fs::write(&path, render()).unwrap();
+    }
+    let committed = std::fs::read_to_string(&path).unwrap();
+    pretty_assertions::assert_eq!(
+        render(),
+        committed,
+        "the wire has changed: raise SHARD_PROTOCOL_VERSION and bless the new bytes"
+    );
+}

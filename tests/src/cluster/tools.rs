@@ -1,0 +1,55 @@
+//! The real kubectl and helm, as an administrator runs them.
+
+use std::ffi::OsStr;
+use std::process::Stdio;
+
+use anyhow::{Context, Result, bail};
+use tokio::io::AsyncWriteExt;
+use tokio::process::Command;
+
+use crate::paths::repository;
+
+/// Runs `kubectl ARGS` in the repository's root; its standard output.
+///
+/// # Errors
+/// When it fails: the message holds its standard error.
+pub async fn kubectl(args: &[&str]) -> Result<String> {
+    run("kubectl", args, "").await
+}
+
+/// `kubectl apply -n NAMESPACE -f -` of `manifest` (YAML).
+///
+/// # Errors
+/// What the API server refuses, in kubectl's words.
+pub async fn apply(namespace: &str, manifest: &str) -> Result<String> {
+    run("kubectl", &["apply", "-n", namespace, "-f", "-"], manifest).await
+}
+
+/// Runs `helm ARGS` in the repository's root; its standard output.
+///
+/// # Errors
+/// When it fails: the message holds its standard error.
+pub async fn helm(args: &[&str]) -> Result<String> {
+    run("helm", args, "").await
+}
+
+async fn run(program: &str, args: &[&str], input: &str) -> Result<String> {
+    let words = || args.join(" ");
+    let mut child = Command::new(program)
+        .args(args.iter().map(OsStr::new))
+        .current_dir(repository())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .with_context(|| format!("{program} did not start"))?;
+    let mut stdin = child.stdin.take().context("standard input was piped")?;
+    stdin.write_all(input.as_bytes()).await?;
+    drop(stdin);
+    let output = child.wait_with_output().await?;
+    if !output.status.success() {
+        bail!("{program} {}: {}: {}", words(), output.status, String::from_utf8_lossy(&output.stderr).trim());
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}

@@ -1,0 +1,158 @@
+//! Test binaries that run beside a cluster: they re-execute themselves inside its namespaces, then run their tests there.
+//!
+//! One control plane (or node) serves the whole binary and dies with it. Nothing here knows what is tested.
+
+use std::ffi::OsString;
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Command, ExitCode};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use futures::future::LocalBoxFuture;
+use libtest_mimic::{Arguments, Conclusion, Failed, Trial};
+
+use crate::paths::repository;
+use crate::require::skip_or_fail;
+
+/// Set by the scripts for what they run: the scratch folder, hence also "already inside".
+pub const RUN_FOLDER: &str = "CLUSTER_RUN";
+
+/// What a test binary must run beside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum World {
+    /// A control plane with fake nodes.
+    ControlPlane,
+    /// A real kubelet with containerd; only root can run one.
+    Node,
+}
+
+impl World {
+    fn script(self) -> &'static str {
+        match self {
+            Self::ControlPlane => "control-plane",
+            Self::Node => "node",
+        }
+    }
+
+    /// The word in `SHOAL_REQUIRE` that makes a skip a failure.
+    fn word(self) -> &'static str {
+        match self {
+            Self::ControlPlane => "cluster",
+            Self::Node => "node",
+        }
+    }
+
+    /// Why this machine cannot run it, or `None`. Builds the cluster's binaries when they are not there yet.
+    fn missing(self) -> Option<String> {
+        if !cfg!(target_os = "linux") {
+            return Some("not Linux: there are no network and pid namespaces".into());
+        }
+        let of_the_node = (self == Self::Node).then(node_missing).flatten();
+        of_the_node.or_else(namespaces_refused).or_else(binaries_missing)
+    }
+}
+
+fn node_missing() -> Option<String> {
+    if !rustix::process::geteuid().is_root() {
+        return Some("not root: containerd and kubelet need real privileges".into());
+    }
+    let absent = absent_commands(&["containerd", "runc", "nft", "conntrack", "buildah"]);
+    if !absent.is_empty() {
+        return Some(format!("not installed: {}", absent.join(", ")));
+    }
+    let made = ["target/venv/bin/python", "target/images/shoal-worker.tar", "target/images/pause.tar"];
+    let unmade = made.into_iter().find(|file| !repository().join(file).exists());
+    unmade.map(|file| format!("no {file}: `make test` makes it"))
+}
+
+fn absent_commands(names: &[&'static str]) -> Vec<&'static str> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders: Vec<PathBuf> = std::env::split_paths(&path).chain(["/usr/sbin".into(), "/sbin".into()]).collect();
+    names.iter().copied().filter(|name| !folders.iter().any(|folder| folder.join(name).exists())).collect()
+}
+
+fn namespaces_refused() -> Option<String> {
+    match Command::new(script("enter")).arg("probe").output() {
+        Ok(probe) if probe.status.success() => None,
+        Ok(probe) => Some(format!("no namespaces here: {}", String::from_utf8_lossy(&probe.stderr).trim())),
+        Err(error) => Some(format!("no namespaces here: {error}")),
+    }
+}
+
+fn binaries_missing() -> Option<String> {
+    match Command::new(script("build")).status() {
+        Ok(status) if status.success() => None,
+        Ok(status) => Some(format!("tests/cluster/build.sh ended with {status}")),
+        Err(error) => Some(format!("tests/cluster/build.sh did not start: {error}")),
+    }
+}
+
+fn script(name: &str) -> PathBuf {
+    repository().join("tests/cluster").join(format!("{name}.sh"))
+}
+
+/// One test: its name as printed, and its body.
+pub struct Test {
+    /// The function's path, as libtest would print it.
+    pub name: &'static str,
+    /// Starts the body; called once.
+    pub body: fn() -> LocalBoxFuture<'static, Result<()>>,
+}
+
+/// Lists async test functions by path: `tests![basics::a_pod_becomes_ready, …]`.
+#[macro_export]
+macro_rules! tests {
+    ($($test:path),* $(,)?) => {
+        vec![$($crate::inside::Test { name: stringify!($test), body: || Box::pin($test()) }),*]
+    };
+}
+
+/// The `main` of a test binary that runs beside `world`; understands cargo test's usual arguments.
+///
+/// # Errors
+/// When the namespaces cannot be entered, or the runtime inside cannot start.
+pub fn main(world: World, tests: Vec<Test>) -> Result<ExitCode> {
+    let arguments = Arguments::from_args();
+    if arguments.list || std::env::var_os(RUN_FOLDER).is_some() {
+        return Ok(run(arguments, tests)?.exit_code());
+    }
+    if let Some(reason) = world.missing() {
+        skip_or_fail(world.word(), &reason);
+        let ignored = tests.into_iter().map(|test| Trial::test(test.name, || Ok(())).with_ignored_flag(true)).collect();
+        return Ok(libtest_mimic::run(&arguments, ignored).exit_code());
+    }
+    enter(world)
+}
+
+/// Replaces this process, so that whoever kills it kills the cluster too.
+fn enter(world: World) -> Result<ExitCode> {
+    let program = std::env::current_exe().context("the path of this test binary")?;
+    let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
+    #[cfg(target_os = "linux")]
+    // Cargo waits in the thread that started us, so its death (and nothing earlier) ends the cluster.
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
+    let error = Command::new(script("enter")).arg(world.script()).arg(program).args(arguments).exec();
+    Err(error).context("tests/cluster/enter.sh did not start")
+}
+
+/// Tests mostly wait for the cluster: more of them at once than there are cores.
+const TESTS_AT_ONCE: usize = 4;
+/// A test that waits longer hangs: every wait of its own is far shorter.
+const TEST_DEADLINE: Duration = Duration::from_secs(480);
+
+fn run(mut arguments: Arguments, tests: Vec<Test>) -> Result<Conclusion> {
+    arguments.test_threads.get_or_insert(TESTS_AT_ONCE);
+    let runtime = tokio::runtime::Runtime::new()?;
+    let trials = tests
+        .into_iter()
+        .map(|test| {
+            let handle = runtime.handle().clone();
+            Trial::test(test.name, move || {
+                let outcome = handle.block_on(async { tokio::time::timeout(TEST_DEADLINE, (test.body)()).await });
+                outcome.context("the test hangs").flatten().map_err(|error| Failed::from(format!("{error:#}")))
+            })
+        })
+        .collect();
+    Ok(libtest_mimic::run(&arguments, trials))
+}

@@ -1,0 +1,61 @@
+//! What a test can do on the real node beside what kubectl can: ask a model as a stranger would, and kill a process.
+
+use std::fs;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::process::Command;
+
+use crate::paths::repository;
+
+/// Asks the model at `address` (`HOST:PORT`, cluster DNS names included) through `tests/python/ask.py`, which knows
+/// only gRPC reflection; the whole text of the answer.
+///
+/// # Errors
+/// When Python's packages are missing, the server cannot be reached, or the stream ends in `failed`.
+pub async fn ask(address: &str, prompt: &str) -> Result<String> {
+    let python = repository().join("target/venv/bin/python");
+    let mut command = Command::new(&python);
+    command.arg(repository().join("tests/python/ask.py")).args([address, prompt]).kill_on_drop(true);
+    let output = tokio::time::timeout(Duration::from_secs(60), command.output()).await;
+    let output = output.context("the client hangs")?;
+    let output = output.with_context(|| format!("{} did not start: run `make test` once", python.display()))?;
+    if !output.status.success() {
+        bail!("asking {address}: {}: {}", output.status, String::from_utf8_lossy(&output.stderr).trim());
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// Sends SIGKILL to the processes named `program` of the pod with this UID, as the kernel's out-of-memory killer would.
+///
+/// # Errors
+/// When there is none.
+pub fn kill_in_pod(uid: &str, program: &str) -> Result<()> {
+    let victims = processes_of(uid, program)?;
+    if victims.is_empty() {
+        bail!("no process {program} in pod {uid}");
+    }
+    for pid in victims {
+        kill_process(pid, Signal::KILL)?;
+    }
+    Ok(())
+}
+
+/// The kubelet puts every container below a control group that is named after its pod's UID.
+fn processes_of(uid: &str, program: &str) -> Result<Vec<Pid>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc")? {
+        let folder = entry?.path();
+        let pid = folder.file_name().and_then(|name| name.to_str()?.parse().ok()).and_then(Pid::from_raw);
+        // A process that ends meanwhile is not the one that is looked for.
+        let read = |file: &str| fs::read_to_string(folder.join(file)).unwrap_or_default();
+        if let Some(pid) = pid
+            && read("comm").trim() == program
+            && read("cgroup").contains(&format!("pod{uid}"))
+        {
+            found.push(pid);
+        }
+    }
+    Ok(found)
+}

@@ -1,0 +1,147 @@
+//! One operator in one namespace, and small verbs on the models that it serves.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result};
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{Patch, PatchParams, PostParams};
+use kube::{Api, ResourceExt as _};
+use serde_json::{Value, json};
+use shoal_operator::crd::{GroupPhase, ModelDeployment, ModelDeploymentStatus};
+use shoal_operator::names::label;
+use shoal_tests::cluster::install::{Install, Mode};
+use shoal_tests::cluster::namespace::with_temp_ns;
+use shoal_tests::cluster::operator::Operator;
+use shoal_tests::cluster::wait::{await_object, await_value};
+use shoal_tests::cluster::{Cluster, audit::Call, audit::Mark, pods};
+
+/// Every interval of the operator is divided by 20, and every pass is logged.
+const ENV: [(&str, &str); 2] = [("SHOAL_TIMING_DIVISOR", "20"), ("RUST_LOG", "info,shoal_operator=debug")];
+
+/// See the module.
+pub(crate) struct Bench<'a> {
+    pub(crate) cluster: &'a Cluster,
+    pub(crate) namespace: &'a str,
+    pub(crate) install: Install,
+    pub(crate) operator: Operator,
+}
+
+/// Runs `body` beside an operator that has the chart's rights in a namespace of its own.
+pub(crate) async fn with_operator(mode: Mode, body: impl AsyncFnOnce(&mut Bench<'_>) -> Result<()>) -> Result<()> {
+    with_temp_ns(async |cluster, namespace| {
+        let install = Install::new(namespace, mode).await?;
+        let operator = Operator::start_with(cluster, &install, &ENV).await?;
+        let mut bench = Bench { cluster, namespace, install, operator };
+        body(&mut bench).await
+    })
+    .await
+}
+
+/// The demo model on two CPU shards, as `manifests/tiny-cpu.yaml` has it, with `replicas` groups.
+pub(crate) fn tiny(replicas: u32) -> Result<ModelDeployment> {
+    let path = shoal_tests::paths::repository().join("manifests/tiny-cpu.yaml");
+    let mut model: ModelDeployment = serde_yaml::from_str(&std::fs::read_to_string(path)?)?;
+    model.spec.replicas = replicas.cast_signed();
+    Ok(model)
+}
+
+impl Bench<'_> {
+    pub(crate) fn models(&self) -> Api<ModelDeployment> {
+        Api::namespaced(self.cluster.client(), self.namespace)
+    }
+
+    /// Creates `model` and waits until it is Ready.
+    pub(crate) async fn serve(&self, model: &ModelDeployment) -> Result<ModelDeployment> {
+        let created = self.models().create(&PostParams::default(), model).await?;
+        self.ready(&created.name_any()).await
+    }
+
+    /// Waits until the newest spec is Ready.
+    pub(crate) async fn ready(&self, name: &str) -> Result<ModelDeployment> {
+        self.condition(name, "Ready", "True").await
+    }
+
+    /// Waits until `kind` has `status` for the newest spec.
+    pub(crate) async fn condition(&self, name: &str, kind: &str, status: &str) -> Result<ModelDeployment> {
+        let holds = |model: &ModelDeployment| {
+            let now = model.status.clone().unwrap_or_default();
+            let current = now.observed_generation == model.metadata.generation;
+            current && now.conditions.iter().any(|c| c.type_ == kind && c.status == status)
+        };
+        await_object(&self.models(), name, &format!("{kind}={status}"), holds).await
+    }
+
+    /// Waits until `holds` is true of the status.
+    pub(crate) async fn until(
+        &self,
+        name: &str,
+        what: &str,
+        holds: impl Fn(&ModelDeploymentStatus) -> bool,
+    ) -> Result<ModelDeploymentStatus> {
+        let of = |model: &ModelDeployment| model.status.as_ref().is_some_and(&holds);
+        Ok(await_object(&self.models(), name, what, of).await?.status.unwrap_or_default())
+    }
+
+    /// Merges `change` into the object, as `kubectl patch --type=merge` does.
+    pub(crate) async fn edit(&self, name: &str, change: Value) -> Result<()> {
+        self.models().patch(name, &PatchParams::default(), &Patch::Merge(change)).await?;
+        Ok(())
+    }
+
+    /// The pods of `model`, by name.
+    pub(crate) async fn pods(&self, model: &str) -> Result<Vec<Pod>> {
+        pods::list(self.cluster, self.namespace, &format!("{}={model}", label::MODEL)).await
+    }
+
+    /// Name and uid of every pod of `model`.
+    pub(crate) async fn identities(&self, model: &str) -> Result<BTreeMap<String, String>> {
+        let pods = self.pods(model).await?;
+        Ok(pods.into_iter().map(|pod| (pod.name_any(), pod.uid().unwrap_or_default())).collect())
+    }
+
+    /// How many passes the operators of this namespace have logged.
+    fn passes(&self) -> Result<usize> {
+        Ok(self.operator.log()?.matches("\"message\":\"pass\"").count())
+    }
+
+    /// Touches the object without changing its spec, and waits until the operator has looked at it.
+    pub(crate) async fn touch(&self, name: &str, round: usize) -> Result<()> {
+        let before = self.passes()?;
+        self.edit(name, json!({"metadata": {"annotations": {"touched": round.to_string()}}})).await?;
+        await_value("a pass", async || Ok((self.passes()? > before).then_some(()))).await
+    }
+
+    /// The operator's writes since `mark`, without those that renew its lease.
+    pub(crate) fn writes_since(&self, mark: Mark) -> Result<Vec<Call>> {
+        let mut writes = self.cluster.audit().writes_since(mark, &self.operator.user())?;
+        writes.retain(|call| call.resource != "leases");
+        Ok(writes)
+    }
+
+    /// Kills the operator and starts another.
+    pub(crate) async fn restart_operator(&mut self) -> Result<()> {
+        let next = Operator::start_with(self.cluster, &self.install, &ENV).await?;
+        std::mem::replace(&mut self.operator, next).kill().await?;
+        Ok(())
+    }
+}
+
+/// The groups that are not ending, with a letter per revision in order of appearance: `A0e1+ B2e1.`
+pub(crate) fn picture(status: &ModelDeploymentStatus, letters: &mut Vec<String>, phases: bool) -> String {
+    let mut words = Vec::new();
+    for group in status.groups.iter().filter(|group| group.phase != GroupPhase::Draining) {
+        let at = letters.iter().position(|known| *known == group.revision).unwrap_or_else(|| {
+            letters.push(group.revision.clone());
+            letters.len() - 1
+        });
+        let letter = char::from(b'A' + u8::try_from(at).unwrap_or(25));
+        let mark = if group.phase == GroupPhase::Ready { "+" } else { "." };
+        words.push(format!("{letter}{}e{}{}", group.index, group.epoch, if phases { mark } else { "" }));
+    }
+    words.join(" ")
+}
+
+/// The label of a pod as a number.
+pub(crate) fn number(pod: &Pod, key: &str) -> Result<u64> {
+    pod.labels().get(key).with_context(|| format!("{} has no label {key}", pod.name_any()))?.parse().context("a number")
+}

@@ -1,0 +1,113 @@
+//! Cases of routing and of the experts.
+
+use std::ops::Range;
+
+use crate::ops::{ExpertBank, GroupScore, Op, PartialList, RouterRule, RowList, Scoring};
+use crate::program::{BufferId, BufferKind, Dtype};
+
+use super::cases::FORMATS;
+use super::session::{Case, control};
+
+pub(super) fn all() -> Vec<Case> {
+    let rule = RouterRule {
+        scoring: Scoring::Softmax,
+        top_k: 3,
+        groups: 1,
+        top_groups: 1,
+        group_score: GroupScore::Max,
+        normalise: false,
+        scale: 1.0,
+    };
+    let grouped = RouterRule { groups: 4, top_groups: 2, scale: 16.0, ..rule.clone() };
+    let v3 = RouterRule {
+        scoring: Scoring::Sigmoid,
+        group_score: GroupScore::TopTwoSum,
+        normalise: true,
+        scale: 2.5,
+        ..grouped.clone()
+    };
+    let mut cases = vec![route(&rule, false, 12), route(&grouped, false, 24), route(&v3, true, 24), pack()];
+    cases.push(route(&RouterRule { normalise: true, ..rule }, true, 5));
+    for dtype in FORMATS {
+        cases.push(grouped_experts(dtype, 16, 8));
+        cases.push(grouped_experts(dtype, 37, 21));
+        cases.push(grouped_experts(dtype, 160, 96));
+    }
+    cases
+}
+
+fn route(rule: &RouterRule, biased: bool, experts: usize) -> Case {
+    let rows = 9;
+    let mut case = Case::new("route", format!("{rule:?} bias {biased} over {experts}"), control(rows));
+    let logits = case.input(rows, experts);
+    let bias = biased.then(|| case.weight(Dtype::F32, 1, experts));
+    let (expert, weight) = (case.output(Dtype::U32, rows, rule.top_k), case.output(Dtype::F32, rows, rule.top_k));
+    case.steps.push(Op::Route { logits, bias, rule: rule.clone(), expert, weight });
+    case
+}
+
+/// Choices of each row: ascending, three of twelve.
+pub(super) fn choices(rows: usize) -> Vec<u32> {
+    (0..rows as u32).flat_map(|row| [row % 4, 4 + row * 5 % 4, 8 + row * 7 % 4]).collect()
+}
+
+/// A list of `kind`; its buffers become outputs when the program writes it.
+pub(super) fn row_list(case: &mut Case, rows: usize, top_k: usize, hidden: usize) -> RowList {
+    RowList {
+        len: case.output(Dtype::U32, 1, 2),
+        row: case.output(Dtype::U32, rows, 1),
+        pairs: case.output(Dtype::U32, rows, 1),
+        expert: case.output(Dtype::U32, rows * top_k, 1),
+        weight: case.output(Dtype::F32, rows * top_k, 1),
+        activation: case.output(Dtype::F32, rows, hidden),
+    }
+}
+
+pub(super) fn partial_list(case: &mut Case, rows: usize, top_k: usize, hidden: usize) -> PartialList {
+    PartialList {
+        len: case.output(Dtype::U32, 1, 2),
+        nodes: case.output(Dtype::U32, rows, 1),
+        lo: case.output(Dtype::U32, rows * top_k, 1),
+        hi: case.output(Dtype::U32, rows * top_k, 1),
+        sum: case.output(Dtype::F32, rows * top_k, hidden),
+    }
+}
+
+/// Packs the rows of `choices` that go to `owned`.
+pub(super) fn packed(case: &mut Case, owned: &[Range<u32>], hidden: usize) -> (RowList, [BufferId; 3]) {
+    let rows = case.control.rows;
+    let (input, expert) = (case.input(rows, hidden), case.ids(3, &choices(rows)));
+    let weight = case.input(rows, 3);
+    let out = row_list(case, rows, 3, hidden);
+    case.steps.push(Op::PackRows { input, expert, weight, owned: owned.to_vec(), out });
+    case.row_wise = false;
+    (out, [input, expert, weight])
+}
+
+fn pack() -> Case {
+    let mut case = Case::new("pack_rows", "some rows left out".into(), control(9));
+    case.control.kv_slots[2] = -1;
+    packed(&mut case, &[1..3, 5..6], 7);
+    case
+}
+
+/// Pack, gate and up, down, partial sums and their combination, all owned here.
+fn grouped_experts(dtype: Dtype, hidden: usize, width: usize) -> Case {
+    let rows = 9;
+    let tested = if hidden == 37 { "grouped_down" } else { "grouped_gate_up" };
+    let mut case = Case::new(tested, format!("{dtype:?} {rows}×{hidden}×{width}"), control(rows));
+    let owned = vec![0..7, 7..12];
+    let (list, _) = packed(&mut case, &owned, hidden);
+    let (gate, up) = (case.weight(dtype, 12 * width, hidden), case.weight(dtype, 12 * width, hidden));
+    let down = case.weight(dtype, 12 * hidden, width);
+    let bank = ExpertBank { owned: owned.clone(), gate, up, down, width };
+    let middle = case.output(Dtype::F32, rows * 3, width);
+    let terms = case.declare(BufferKind::PortOut, Dtype::F32, (rows * 3, hidden), Vec::new());
+    let partials = partial_list(&mut case, rows, 3, hidden);
+    let out = case.output(Dtype::F32, rows, hidden);
+    case.steps.push(Op::GroupedGateUp { list, bank: bank.clone(), out: middle });
+    case.steps.push(Op::GroupedDown { list, bank, input: middle, out: terms });
+    case.steps.push(Op::TreePartials { list, terms, owned, experts: 12, out: partials });
+    case.steps.push(Op::TreeCombine { parts: vec![(list, partials)], experts: 12, out });
+    case
+}

@@ -1,0 +1,75 @@
+//! A request inside the step lane: its tokens, what penalties look at, and the way back. Never scheduled here.
+
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+
+use super::request::{Event, Failure, FinishReason, Request, SampledToken, Submission};
+use crate::backend::SampleRow;
+use crate::sampling::TokenCounts;
+
+/// A request that has not ended.
+#[derive(Debug)]
+pub(super) struct Active {
+    request: Request,
+    /// Prompt, then answer.
+    tokens: Vec<u32>,
+    counts: Arc<TokenCounts>,
+    events: mpsc::Sender<Event>,
+}
+
+impl Active {
+    pub(super) fn new(submission: Submission) -> Self {
+        let Submission { request, events } = submission;
+        let counts = Arc::new(TokenCounts::of_prompt(&request.prompt));
+        Self { tokens: request.prompt.clone(), counts, request, events }
+    }
+
+    pub(super) fn request(&self) -> &Request {
+        &self.request
+    }
+
+    /// The token at each of these positions; the scheduler never asks for one that is not known.
+    pub(super) fn tokens(&self, start: u32, count: u32) -> &[u32] {
+        &self.tokens[start as usize..(start + count) as usize]
+    }
+
+    /// The row of a run whose next token is wanted.
+    pub(super) fn sample_row(&self, row: u32) -> SampleRow {
+        SampleRow {
+            row,
+            params: self.request.sampling.clone(),
+            history: Arc::clone(&self.counts),
+            output_index: self.generated(),
+            top_logprobs: self.request.top_logprobs,
+        }
+    }
+
+    /// Tokens of the answer so far.
+    pub(super) fn generated(&self) -> u64 {
+        (self.tokens.len() - self.request.prompt.len()) as u64
+    }
+
+    /// Takes the next token and sends it; whether it ends the answer.
+    pub(super) fn push(&mut self, token: SampledToken) -> bool {
+        let is_eos = self.request.eos.contains(&token.id);
+        self.tokens.push(token.id);
+        Arc::make_mut(&mut self.counts).push_generated(token.id);
+        // A client that left is seen by `is_abandoned` before the next step.
+        drop(self.events.try_send(Event::Token(token)));
+        is_eos
+    }
+
+    /// Whether nobody listens any more, or the listener has stopped making room.
+    pub(super) fn is_abandoned(&self) -> bool {
+        self.events.is_closed() || self.events.capacity() == 0
+    }
+
+    pub(super) fn finish(self, reason: FinishReason) {
+        drop(self.events.try_send(Event::Finished(reason)));
+    }
+
+    pub(super) fn fail(self, failure: Failure) {
+        drop(self.events.try_send(Event::Failed(failure)));
+    }
+}

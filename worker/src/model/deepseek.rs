@@ -1,0 +1,165 @@
+//! The recipe of DeepSeek V2, V2-Lite, V3 and R1: latent attention, then a dense MLP or a mixture of experts.
+
+use super::config::ModelConfig;
+use super::loaded::{KV_BLOCK, PeerPorts, ServePorts};
+use super::parts::{Mixture, MixtureBuffers, MlaAttention, MlaShared, Mlp, MlpScratch, Ownership};
+use super::recipe::{Recorder, Recording};
+use crate::ops::Op;
+use crate::program::{Bucket, BufferId, BufferKind, Dtype, Segment, View};
+use crate::weights::WeightsError;
+use crate::weights::checkpoint::Checkpoint;
+
+/// What a recording depends on besides the model's files.
+#[derive(Debug, Clone)]
+pub(super) struct RecipeOptions {
+    pub(super) bucket: Bucket,
+    pub(super) kv_blocks: u32,
+    pub(super) kv_dtype: Dtype,
+    pub(super) ownership: Ownership,
+}
+
+/// A recording and the ports that the engine needs to find in it.
+pub(super) struct Recorded {
+    pub(super) recording: Recording,
+    pub(super) peers: Vec<Option<PeerPorts>>,
+    pub(super) serve: Option<ServePorts>,
+}
+
+/// Buffers of the residual stream.
+struct Stream {
+    hidden: usize,
+    eps: f32,
+    residual: BufferId,
+    normed: BufferId,
+    delta: BufferId,
+}
+
+impl Stream {
+    fn declare(recorder: &mut Recorder<'_>, config: &ModelConfig) -> Self {
+        Self {
+            hidden: config.hidden,
+            eps: config.norm_eps,
+            residual: recorder.rows(BufferKind::State, "residual", config.hidden),
+            normed: recorder.rows(BufferKind::State, "normed", config.hidden),
+            delta: recorder.rows(BufferKind::Scratch, "delta", config.hidden),
+        }
+    }
+
+    fn record_norm(&self, recorder: &mut Recorder<'_>, weight: BufferId) {
+        let input = View::columns(self.residual, 0, self.hidden);
+        recorder.push(Op::RmsNorm { input, weight, eps: self.eps, out: View::columns(self.normed, 0, self.hidden) });
+    }
+
+    fn record_add(&self, recorder: &mut Recorder<'_>) {
+        recorder.push(Op::Add { a: self.residual, b: self.delta, out: self.residual });
+    }
+}
+
+enum FeedForward {
+    Dense(Mlp),
+    Mixture(Mixture),
+}
+
+struct Layer {
+    input_norm: BufferId,
+    attention: MlaAttention,
+    middle_norm: BufferId,
+    feed_forward: FeedForward,
+}
+
+impl Layer {
+    fn bind(
+        recorder: &mut Recorder<'_>,
+        config: &ModelConfig,
+        shared: (&MlaShared, &MixtureBuffers),
+        cache: (Dtype, usize),
+        layer: usize,
+    ) -> Result<Self, WeightsError> {
+        let (attention, mixture) = shared;
+        let norm = |part: &str| format!("model.layers.{layer}.{part}.weight");
+        let mlp = format!("model.layers.{layer}.mlp");
+        Ok(Self {
+            input_norm: recorder.vector(&norm("input_layernorm"), config.hidden)?,
+            attention: MlaAttention::bind(recorder, attention, layer, cache)?,
+            middle_norm: recorder.vector(&norm("post_attention_layernorm"), config.hidden)?,
+            feed_forward: if config.is_mixture(layer) {
+                FeedForward::Mixture(Mixture::bind(recorder, config, mixture, layer)?)
+            } else {
+                FeedForward::Dense(Mlp::bind(recorder, &mlp, config.hidden, config.dense_width)?)
+            },
+        })
+    }
+}
+
+/// Records the model for one shard.
+pub(super) fn record(
+    checkpoint: &Checkpoint,
+    config: &ModelConfig,
+    options: RecipeOptions,
+) -> Result<Recorded, WeightsError> {
+    let mut recorder = Recorder::new(checkpoint, options.bucket);
+    let sharded = options.ownership.peers.len() > 1;
+    let cache = (options.kv_dtype, options.kv_blocks as usize * KV_BLOCK);
+    let stream = Stream::declare(&mut recorder, config);
+    let attention = MlaShared::declare(&mut recorder, config);
+    let mixture = MixtureBuffers::declare(&mut recorder, config, options.ownership);
+    let dense = MlpScratch::declare(&mut recorder, "dense", config.dense_width);
+    let samples = recorder.buffer(BufferKind::State, Dtype::U32, "samples", [options.bucket.samples, 1]);
+    let table = recorder.matrix("model.embed_tokens.weight", [config.vocabulary, config.hidden])?;
+    recorder.push(Op::Embed { table, samples, out: stream.residual });
+    let mut mixtures = 0;
+    for index in 0..config.layers {
+        recorder.set_layer(index);
+        let layer = Layer::bind(&mut recorder, config, (&attention, &mixture), cache, index)?;
+        stream.record_norm(&mut recorder, layer.input_norm);
+        layer.attention.record(&mut recorder, &attention, stream.normed, stream.delta);
+        stream.record_add(&mut recorder);
+        stream.record_norm(&mut recorder, layer.middle_norm);
+        match &layer.feed_forward {
+            FeedForward::Dense(mlp) => {
+                mlp.record(&mut recorder, dense, stream.normed, stream.delta);
+                stream.record_add(&mut recorder);
+            }
+            FeedForward::Mixture(experts) => {
+                experts.record_routing(&mut recorder, &mixture, stream.normed);
+                cut_if(sharded, &mut recorder, Segment::Front(mixtures));
+                experts.record_local(&mut recorder, &mixture, stream.normed);
+                cut_if(sharded, &mut recorder, Segment::Local(mixtures));
+                experts.record_serve(&mut recorder, &mixture, mixtures);
+                mixture.record_sum(&mut recorder, stream.residual);
+                mixtures += 1;
+            }
+        }
+        recorder.push(Op::FiniteCheck { input: stream.residual });
+    }
+    recorder.set_layer(config.layers);
+    record_head(&mut recorder, config, &stream, (table, samples))?;
+    recorder.cut(if sharded { Segment::Front(mixtures) } else { Segment::Whole });
+    Ok(Recorded { recording: recorder.finish(), serve: mixture.serve_ports(), peers: mixture.peers })
+}
+
+fn cut_if(sharded: bool, recorder: &mut Recorder<'_>, segment: Segment) {
+    if sharded {
+        recorder.cut(segment);
+    }
+}
+
+fn record_head(
+    recorder: &mut Recorder<'_>,
+    config: &ModelConfig,
+    stream: &Stream,
+    (table, samples): (BufferId, BufferId),
+) -> Result<(), WeightsError> {
+    let rows = recorder.bucket().samples;
+    let mut scratch = |name: &str, cols| recorder.buffer(BufferKind::Scratch, Dtype::F32, name, [rows, cols]);
+    let (last, normed) = (scratch("last", config.hidden), scratch("last_normed", config.hidden));
+    let logits = scratch("logits", config.vocabulary);
+    let norm = recorder.vector("model.norm.weight", config.hidden)?;
+    let head =
+        if config.tied { table } else { recorder.matrix("lm_head.weight", [config.vocabulary, config.hidden])? };
+    recorder.push(Op::GatherSamples { input: stream.residual, out: last });
+    recorder.push(Op::Logits { input: last, norm, eps: config.norm_eps, head, normed, out: logits });
+    recorder.push(Op::FiniteCheckSamples { input: logits });
+    recorder.push(Op::Sample { logits, samples });
+    Ok(())
+}

@@ -1,0 +1,165 @@
+//! Loading: read the config and the headers, record, declare buffers, stream the owned bytes, compile.
+//!
+//! One pass reads, checks, digests and uploads; only what this shard owns is read.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rayon::iter::{IntoParallelRefIterator as _, ParallelIterator as _};
+use shoal_proto::placement::Placement;
+
+use super::ModelError;
+use super::config::ModelConfig;
+use super::deepseek::{RecipeOptions, Recorded, record};
+use super::loaded::{KV_BLOCK, LoadedModel, ModelInfo, Programs};
+use super::parts::Ownership;
+use super::recipe::{Binding, Scope};
+use crate::backend::{Backend, Executable};
+use crate::program::{Bucket, BufferId, Dtype, Program, Segment};
+use crate::weights::checkpoint::Checkpoint;
+
+/// Which part of which model to load, and for how much work.
+#[derive(Debug, Clone)]
+pub struct LoadOptions {
+    /// Directory in Hugging Face layout.
+    pub directory: PathBuf,
+    /// This shard.
+    pub rank: usize,
+    /// Who owns which experts; `None` when one shard owns all.
+    pub placement: Option<Placement>,
+    /// Most tokens of a sequence; `None` takes the model's own limit.
+    pub context_tokens: Option<u32>,
+    /// Most sequences of this shard at once.
+    pub sequences: u32,
+    /// Most rows of one step.
+    pub step_rows: usize,
+    /// F32 for exact numerics, else BF16.
+    pub kv_dtype: Dtype,
+}
+
+/// Loads a model onto `backend`.
+///
+/// # Errors
+/// Any [`ModelError`], naming the file, field or tensor at fault.
+pub fn load(options: &LoadOptions, backend: Arc<dyn Backend>) -> Result<LoadedModel, ModelError> {
+    let (config, config_bytes) = ModelConfig::read(&options.directory)?;
+    let context = context(&config, options)?;
+    let checkpoint = Checkpoint::open(&options.directory)?;
+    let kv_blocks = options.sequences.saturating_mul(context.div_ceil(KV_BLOCK as u32));
+    let bucket = Bucket { rows: options.step_rows, samples: options.step_rows.min(options.sequences as usize) };
+    let ownership = ownership(&config, options)?;
+    let recipe = RecipeOptions { bucket, kv_blocks, kv_dtype: options.kv_dtype, ownership };
+    let Recorded { recording, peers, serve } = record(&checkpoint, &config, recipe)?;
+    for (index, decl) in (0..).zip(&recording.buffers) {
+        backend.alloc(BufferId(index), decl)?;
+    }
+    let resident = upload(&checkpoint, &recording.bindings, backend.as_ref())?;
+    let programs = compile(&recording.programs, backend.as_ref())?;
+    let mut model_hash = blake3::Hasher::new();
+    model_hash.update(&config_bytes);
+    checkpoint.hash_table(&mut model_hash);
+    let info = ModelInfo {
+        hidden: config.hidden,
+        vocabulary: u32::try_from(config.vocabulary).expect("should fit: bounded by the config"),
+        max_context: context,
+        mixture_layers: (0..config.layers).filter(|&layer| config.is_mixture(layer)).count(),
+        experts: config.experts,
+        top_k: config.router.top_k,
+        model_digest: *model_hash.finalize().as_bytes(),
+        dense_digest: resident.dense_digest,
+        weight_bytes: resident.bytes,
+        numerics_id: numerics_id(backend.as_ref(), options.kv_dtype),
+        kv_blocks,
+        architecture: config.architecture,
+    };
+    Ok(LoadedModel { backend, info, bucket, programs, peers, serve })
+}
+
+fn context(config: &ModelConfig, options: &LoadOptions) -> Result<u32, ModelError> {
+    let allowed = config.max_context;
+    match options.context_tokens {
+        Some(wanted) if wanted > allowed => Err(ModelError::Context { wanted, allowed }),
+        Some(wanted) => Ok(wanted),
+        None => Ok(allowed),
+    }
+}
+
+fn ownership(config: &ModelConfig, options: &LoadOptions) -> Result<Ownership, ModelError> {
+    let experts = config.experts;
+    let Some(placement) = &options.placement else {
+        let own = std::iter::once(0..experts).collect();
+        return Ok(Ownership { own, peers: vec![None] });
+    };
+    let placement = placement.decided(experts);
+    if placement.experts() != experts {
+        return Err(ModelError::Placement { placed: placement.experts(), experts });
+    }
+    let peers = (0..placement.size()).map(|rank| {
+        let owned = placement.ranges(rank);
+        (rank != options.rank && !owned.is_empty()).then(|| owned.to_vec())
+    });
+    Ok(Ownership { own: placement.ranges(options.rank).to_vec(), peers: peers.collect() })
+}
+
+struct Resident {
+    bytes: u64,
+    dense_digest: [u8; 32],
+}
+
+/// Streams every binding to the backend, tensors in parallel; dense tensors are digested on the way.
+fn upload(checkpoint: &Checkpoint, bindings: &[Binding], backend: &dyn Backend) -> Result<Resident, ModelError> {
+    let one = |binding: &Binding| -> Result<(u64, blake3::Hash), ModelError> {
+        let mut hasher = blake3::Hasher::new();
+        let mut bytes = 0;
+        checkpoint.read(&binding.tensor, |offset, piece| {
+            bytes += piece.len() as u64;
+            if binding.scope == Scope::Dense {
+                hasher.update(piece);
+            }
+            backend.upload(binding.buffer, binding.offset + offset, piece).map_err(ModelError::from)
+        })?;
+        Ok((bytes, hasher.finalize()))
+    };
+    let done = bindings.par_iter().map(one).collect::<Result<Vec<_>, _>>()?;
+    let mut dense = blake3::Hasher::new();
+    let of_dense = bindings.iter().zip(&done).filter(|(binding, _)| binding.scope == Scope::Dense);
+    of_dense.for_each(|(_, (_, hash))| {
+        dense.update(hash.as_bytes());
+    });
+    let bytes = done.iter().map(|(bytes, _)| bytes).sum();
+    Ok(Resident { bytes, dense_digest: *dense.finalize().as_bytes() })
+}
+
+fn compile(programs: &[Program], backend: &dyn Backend) -> Result<Programs, ModelError> {
+    let (mut front, mut local, mut serve): (Vec<Executable>, Vec<_>, Vec<_>) = Default::default();
+    for program in programs {
+        let executable = backend.compile(program)?;
+        match program.segment {
+            Segment::Whole => return Ok(Programs::Whole(executable)),
+            Segment::Front(_) => front.push(executable),
+            Segment::Local(_) => local.push(executable),
+            Segment::Serve(_) => serve.push(executable),
+        }
+    }
+    Ok(Programs::Sharded { front, local, serve })
+}
+
+/// {backend, level, activation rounding, KV dtype, kernel revision}.
+fn numerics_id(backend: &dyn Backend, kv: Dtype) -> String {
+    let capabilities = backend.capabilities();
+    let (name, level, revision) = (capabilities.name, capabilities.level, capabilities.kernel_revision);
+    format!("{name}/{level}/activations-f32/kv-{}/r{revision}", format!("{kv:?}").to_lowercase())
+}
+
+/// The directory of a model source, as a worker sees it: `file:///dir` or a plain path.
+///
+/// # Errors
+/// The source's scheme, when no reader for it exists yet.
+pub fn source_directory(source: &str) -> Result<&Path, String> {
+    match source.split_once("://") {
+        None => Ok(Path::new(source)),
+        Some(("file", path)) if path.starts_with('/') => Ok(Path::new(path)),
+        Some(("file", _)) => Err(format!("{source:?} is not absolute; file:///DIR is allowed")),
+        Some((scheme, _)) => Err(format!("source {scheme}:// is not supported yet; supported: file:///DIR")),
+    }
+}

@@ -1,0 +1,108 @@
+//! The recorded programs against transformers, in this process: the quickest sign that a recipe or a kernel broke.
+//! The same fixtures go through the worker binary over gRPC in `tests/tests/fleet.rs`.
+
+use std::num::NonZeroUsize;
+use std::path::Path;
+use std::sync::Arc;
+
+use serde::Deserialize;
+
+use super::load::{LoadOptions, load};
+use super::loaded::{KV_BLOCK, LoadedModel, Programs};
+use crate::backend::cpu::{CpuBackend, CpuOptions};
+use crate::backend::{Control, Lane, SampleRow, TokenSource};
+use crate::engine::request::{SampledToken, SamplingParams};
+use crate::program::Dtype;
+use crate::sampling::TokenCounts;
+
+#[derive(Deserialize)]
+struct Expected {
+    cases: Vec<Case>,
+}
+
+#[derive(Deserialize)]
+struct Case {
+    prompt: Vec<u32>,
+    tokens: Vec<u32>,
+    top: Vec<Vec<(u32, f32)>>,
+    margin: Vec<f32>,
+}
+
+fn fixture(name: &str, step_rows: usize) -> (LoadedModel, Expected) {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures").join(name);
+    let expected = std::fs::read(directory.join("expected.json")).unwrap();
+    let threads = NonZeroUsize::new(1).unwrap();
+    let backend = Arc::new(CpuBackend::new(CpuOptions { threads, level: None }).unwrap());
+    let options = LoadOptions {
+        directory,
+        rank: 0,
+        placement: None,
+        context_tokens: Some(384),
+        sequences: 1,
+        step_rows,
+        kv_dtype: Dtype::F32,
+    };
+    (load(&options, backend).unwrap(), serde_json::from_slice(&expected).unwrap())
+}
+
+/// One sequence in blocks 0, 1, 2, …: runs `ids` from `position` on and samples after the last.
+fn run(model: &LoadedModel, ids: &[u32], position: u32) -> SampledToken {
+    let Programs::Whole(whole) = model.programs else { panic!("a single shard should have one program") };
+    let rows = u32::try_from(ids.len()).unwrap();
+    let blocks = (position + rows).div_ceil(KV_BLOCK as u32);
+    let control = Control {
+        rows: ids.len(),
+        tokens: ids.iter().map(|&id| TokenSource::Host(id)).collect(),
+        positions: (position..position + rows).collect(),
+        kv_slots: (i64::from(position)..i64::from(position + rows)).collect(),
+        sequence_starts: vec![0, rows],
+        block_tables: vec![(0..blocks).collect()],
+        samples: vec![SampleRow {
+            row: rows - 1,
+            params: SamplingParams::default(),
+            history: Arc::new(TokenCounts::default()),
+            output_index: 0,
+            top_logprobs: 20,
+        }],
+    };
+    let ticket = model.backend.submit(whole, &control, Lane::Step).unwrap();
+    model.backend.wait(ticket).unwrap().samples[0].clone().expect("logits should be finite")
+}
+
+/// All differences of the top 20, prompt in chunks of `step_rows`, answer teacher-forced through the cache.
+fn differences(name: &str, step_rows: usize) -> Vec<f32> {
+    let (model, expected) = fixture(name, step_rows);
+    let mut differences = Vec::new();
+    for case in &expected.cases {
+        let mut position = 0;
+        let mut sampled = None;
+        for chunk in case.prompt.chunks(step_rows) {
+            sampled = Some(run(&model, chunk, position));
+            position += chunk.len() as u32;
+        }
+        for (index, top) in case.top.iter().enumerate() {
+            let found = sampled.take().unwrap();
+            if case.margin[index] >= 1e-5 {
+                let of =
+                    |id: u32| found.top.iter().find(|(other, _)| *other == id).map_or(f32::MAX, |(_, value)| *value);
+                // The last two of twenty may trade places with the twenty-first.
+                differences.extend(top.iter().take(18).map(|&(id, value)| (of(id) - value).abs()));
+            }
+            sampled = Some(run(&model, &[case.tokens[index]], position));
+            position += 1;
+        }
+    }
+    differences
+}
+
+#[rstest::rstest]
+fn every_fixture_agrees_with_transformers(
+    #[values("v2-lite", "v2-group", "v3-yarn", "v3-plain", "small-embed", "uneven", "half-split")] name: &str,
+    #[values(7, 512)] step_rows: usize,
+) {
+    let differences = differences(name, step_rows);
+    let mean = differences.iter().sum::<f32>() / differences.len() as f32;
+    let most = differences.iter().copied().fold(0.0, f32::max);
+    println!("{name} in steps of {step_rows}: mean {mean:.2e}, max {most:.2e} over {}", differences.len());
+    assert!(mean <= 5e-5 && most <= 1e-3, "mean {mean:.2e}, max {most:.2e}");
+}

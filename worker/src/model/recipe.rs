@@ -1,0 +1,197 @@
+//! Recording: a recipe declares buffers, binds them to tensors, pushes ops and cuts them into programs.
+//!
+//! Holds no numbers; the same recording runs on every backend.
+
+use std::ops::Range;
+
+use crate::ops::{Op, PartialList, RowList};
+use crate::program::{Bucket, BufferDecl, BufferId, BufferKind, Dtype, Program, Segment, Step};
+use crate::weights::WeightsError;
+use crate::weights::checkpoint::Checkpoint;
+
+/// Who needs a tensor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// Every shard; its contents are part of the dense digest.
+    Dense,
+    /// The owner of an expert.
+    Expert,
+}
+
+/// One tensor's place in a weight buffer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Binding {
+    /// Name in the files.
+    pub tensor: String,
+    /// Where it goes.
+    pub buffer: BufferId,
+    /// First byte there.
+    pub offset: usize,
+    /// Who needs it.
+    pub scope: Scope,
+}
+
+/// What a recording yields.
+#[derive(Debug)]
+pub struct Recording {
+    /// Index = [`BufferId`].
+    pub buffers: Vec<BufferDecl>,
+    /// In the order of reading.
+    pub bindings: Vec<Binding>,
+    /// In the order of running.
+    pub programs: Vec<Program>,
+}
+
+/// Records one model for one shard.
+pub struct Recorder<'a> {
+    checkpoint: &'a Checkpoint,
+    bucket: Bucket,
+    recording: Recording,
+    steps: Vec<Step>,
+    layer: u32,
+}
+
+impl<'a> Recorder<'a> {
+    /// An empty recording over these files.
+    #[must_use]
+    pub fn new(checkpoint: &'a Checkpoint, bucket: Bucket) -> Self {
+        let recording = Recording { buffers: Vec::new(), bindings: Vec::new(), programs: Vec::new() };
+        Self { checkpoint, bucket, recording, steps: Vec::new(), layer: 0 }
+    }
+
+    /// Worst case of one run.
+    #[must_use]
+    pub fn bucket(&self) -> Bucket {
+        self.bucket
+    }
+
+    /// The decoder layer that the following ops belong to.
+    pub fn set_layer(&mut self, layer: usize) {
+        self.layer = u32::try_from(layer).expect("should fit: layers are bounded by the config");
+    }
+
+    /// Declares a buffer.
+    pub fn buffer(&mut self, kind: BufferKind, dtype: Dtype, name: &str, shape: [usize; 2]) -> BufferId {
+        let id = u32::try_from(self.recording.buffers.len()).expect("should fit: far fewer buffers than u32::MAX");
+        let [rows, cols] = shape;
+        self.recording.buffers.push(BufferDecl { name: name.to_owned(), kind, dtype, rows, cols });
+        BufferId(id)
+    }
+
+    /// An F32 buffer with a row per row of the bucket.
+    pub fn rows(&mut self, kind: BufferKind, name: &str, cols: usize) -> BufferId {
+        self.buffer(kind, Dtype::F32, name, [self.bucket.rows, cols])
+    }
+
+    /// Binds a dense matrix.
+    ///
+    /// # Errors
+    /// When the tensor is missing, or of another shape or element type.
+    pub fn matrix(&mut self, tensor: &str, shape: [usize; 2]) -> Result<BufferId, WeightsError> {
+        self.dense(tensor, &shape, shape)
+    }
+
+    /// Binds a dense vector as one row.
+    ///
+    /// # Errors
+    /// As [`Recorder::matrix`].
+    pub fn vector(&mut self, tensor: &str, len: usize) -> Result<BufferId, WeightsError> {
+        self.dense(tensor, &[len], [1, len])
+    }
+
+    fn dense(&mut self, tensor: &str, found: &[usize], shape: [usize; 2]) -> Result<BufferId, WeightsError> {
+        let dtype = self.checkpoint.tensor(tensor, found)?;
+        let buffer = self.buffer(BufferKind::Weight, dtype, tensor, shape);
+        self.recording.bindings.push(Binding { tensor: tensor.to_owned(), buffer, offset: 0, scope: Scope::Dense });
+        Ok(buffer)
+    }
+
+    /// Binds one matrix per owned expert, stacked in ascending order; `name(e)` is the tensor of expert e.
+    ///
+    /// # Errors
+    /// As [`Recorder::matrix`]; all experts of a bank are stored alike.
+    pub fn bank(
+        &mut self,
+        owned: &[Range<u32>],
+        shape: [usize; 2],
+        name: impl Fn(u32) -> String,
+    ) -> Result<BufferId, WeightsError> {
+        let experts: Vec<u32> = owned.iter().cloned().flatten().collect();
+        let [rows, cols] = shape;
+        let mut dtypes = experts.iter().map(|&expert| self.checkpoint.tensor(&name(expert), &shape));
+        let dtype = dtypes.next().transpose()?.unwrap_or(Dtype::F32);
+        for (index, other) in dtypes.enumerate() {
+            let other = other?;
+            if other != dtype {
+                let found = format!("{other:?} beside {dtype:?} of the same layer");
+                return Err(WeightsError::Dtype { name: name(experts[index + 1]), found });
+            }
+        }
+        let buffer = self.buffer(BufferKind::Weight, dtype, &name(0), [experts.len() * rows, cols]);
+        for (index, &expert) in experts.iter().enumerate() {
+            let offset = index * rows * cols * dtype.bytes();
+            self.recording.bindings.push(Binding { tensor: name(expert), buffer, offset, scope: Scope::Expert });
+        }
+        Ok(buffer)
+    }
+
+    /// Declares the buffers of a row list for `capacity` rows.
+    pub fn row_list(&mut self, kind: BufferKind, name: &str, capacity: usize, dims: ListDims) -> RowList {
+        let mut list = |part: &str, dtype, shape| self.buffer(kind, dtype, &format!("{name}.{part}"), shape);
+        RowList {
+            len: list("len", Dtype::U32, [1, 2]),
+            row: list("row", Dtype::U32, [capacity, 1]),
+            pairs: list("pairs", Dtype::U32, [capacity, 1]),
+            expert: list("expert", Dtype::U32, [capacity * dims.top_k, 1]),
+            weight: list("weight", Dtype::F32, [capacity * dims.top_k, 1]),
+            activation: list("activation", Dtype::F32, [capacity, dims.hidden]),
+        }
+    }
+
+    /// Declares the buffers of a partial list for `capacity` rows.
+    pub fn partial_list(&mut self, kind: BufferKind, name: &str, capacity: usize, dims: ListDims) -> PartialList {
+        let mut list = |part: &str, dtype, shape| self.buffer(kind, dtype, &format!("{name}.{part}"), shape);
+        let nodes = capacity * dims.top_k;
+        PartialList {
+            len: list("len", Dtype::U32, [1, 2]),
+            nodes: list("nodes", Dtype::U32, [capacity, 1]),
+            lo: list("lo", Dtype::U32, [nodes, 1]),
+            hi: list("hi", Dtype::U32, [nodes, 1]),
+            sum: list("sum", Dtype::F32, [nodes, dims.hidden]),
+        }
+    }
+
+    /// Appends an op to the current segment.
+    pub fn push(&mut self, op: Op) {
+        self.steps.push(Step { layer: self.layer, op });
+    }
+
+    /// Ends the current segment.
+    pub fn cut(&mut self, segment: Segment) {
+        let bucket = self.bucket;
+        self.recording.programs.push(Program { segment, bucket, steps: std::mem::take(&mut self.steps) });
+    }
+
+    /// Records a segment of its own beside the current one.
+    pub fn aside(&mut self, segment: Segment, rows: usize, ops: Vec<Op>) {
+        let layer = self.layer;
+        let bucket = Bucket { rows, samples: 0 };
+        let steps = ops.into_iter().map(|op| Step { layer, op }).collect();
+        self.recording.programs.push(Program { segment, bucket, steps });
+    }
+
+    /// The finished recording.
+    #[must_use]
+    pub fn finish(self) -> Recording {
+        self.recording
+    }
+}
+
+/// Sizes that the lists between shards share.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ListDims {
+    /// Columns of a row.
+    pub hidden: usize,
+    /// Most pairs of a row.
+    pub top_k: usize,
+}

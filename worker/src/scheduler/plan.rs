@@ -1,0 +1,140 @@
+//! One step: which sequences compute how many tokens, and what came of it. Never decides who may enter the queue.
+
+use std::time::Instant;
+
+use super::sequence::Sequence;
+use super::{End, Ended, RequestId, Scheduler};
+
+/// Consecutive tokens of one sequence that a step computes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Chunk {
+    /// Whose.
+    pub id: RequestId,
+    /// Position of the first token.
+    pub start: u32,
+    /// How many, at least 1.
+    pub count: u32,
+    /// Whether the next token is sampled from the last one.
+    pub sample: bool,
+    /// Cache blocks of the sequence from position 0 up to and with this chunk.
+    pub blocks: Vec<u32>,
+}
+
+/// What to run now.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct StepPlan {
+    /// Empty when there is nothing to compute.
+    pub chunks: Vec<Chunk>,
+    /// Requests whose deadline has passed.
+    pub ended: Vec<Ended>,
+}
+
+/// What a step made of a chunk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChunkResult {
+    /// Computed, nothing sampled.
+    Computed,
+    /// Computed and sampled.
+    Sampled {
+        /// Whether the sampled token ends the answer.
+        eos: bool,
+    },
+    /// A number was not finite: the request cannot go on.
+    Fault,
+}
+
+impl Scheduler {
+    /// Plans the next step. A plan that was never committed counts as not run.
+    ///
+    /// Sequences that waited longest for a turn go first, among equals the shortest: a long prompt does not hold up
+    /// the sequences that decode, and nobody starves when the budget is smaller than the number of sequences.
+    pub fn schedule(&mut self, now: Instant) -> StepPlan {
+        self.in_flight.clear();
+        let ended = self.expire(now);
+        self.admit();
+        self.step += 1;
+        let mut turns: Vec<(u64, u32, RequestId)> =
+            self.running.iter().map(|(&id, sequence)| (sequence.last_step, sequence.pending(), id)).collect();
+        turns.sort_unstable();
+        let mut tokens = u32::try_from(self.limits.step_tokens).unwrap_or(u32::MAX);
+        let mut samples = self.limits.step_samples;
+        let mut chunks = Vec::new();
+        for (_, pending, id) in turns {
+            let wanted = pending.min(tokens);
+            // Without a sample left a sequence may still compute all but its last token.
+            let count = if wanted == pending && samples == 0 { wanted.saturating_sub(1) } else { wanted };
+            let Some(sequence) = self.running.get_mut(&id).filter(|_| count > 0) else { continue };
+            let sample = count == pending;
+            samples -= usize::from(sample);
+            tokens -= count;
+            sequence.last_step = self.step;
+            let held = (sequence.computed + count).div_ceil(self.limits.block_tokens) as usize;
+            let blocks = sequence.blocks[..held].to_vec();
+            chunks.push(Chunk { id, start: sequence.computed, count, sample, blocks });
+        }
+        self.in_flight.clone_from(&chunks);
+        StepPlan { chunks, ended }
+    }
+
+    /// Takes the results of the last plan, in its order; a missing result means that the chunk was not run.
+    pub fn commit(&mut self, results: &[ChunkResult]) -> Vec<Ended> {
+        let chunks = std::mem::take(&mut self.in_flight);
+        let mut ended = Vec::new();
+        for (index, chunk) in chunks.iter().enumerate() {
+            let Some(sequence) = self.running.get_mut(&chunk.id) else { continue };
+            let result = results.get(index);
+            let end = if sequence.cancelled { Some(End::Cancelled) } else { advance(sequence, chunk, result) };
+            if let Some(end) = end {
+                self.release(chunk.id);
+                ended.push(Ended { id: chunk.id, end });
+            }
+        }
+        ended
+    }
+
+    fn expire(&mut self, now: Instant) -> Vec<Ended> {
+        let passed = |deadline: Option<Instant>| deadline.is_some_and(|deadline| deadline <= now);
+        let mut ids = Vec::new();
+        self.waiting.retain(|_, waiting| {
+            let late = passed(waiting.admission.deadline);
+            if late {
+                ids.push(waiting.admission.id);
+            }
+            !late
+        });
+        let late = self.running.values().filter(|sequence| passed(sequence.admission.deadline));
+        let running: Vec<RequestId> = late.map(|sequence| sequence.admission.id).collect();
+        for &id in &running {
+            self.release(id);
+        }
+        ids.into_iter().chain(running).map(|id| Ended { id, end: End::DeadlinePassed }).collect()
+    }
+
+    /// Strictly in order: a large request at the head waits for blocks, and smaller ones behind it do not overtake.
+    fn admit(&mut self) {
+        while self.running.len() < self.limits.running {
+            let Some(head) = self.waiting.first_entry() else { return };
+            let Some(blocks) = self.blocks.take(head.get().blocks) else { return };
+            let admission = head.remove().admission;
+            let sequence =
+                Sequence { admission, blocks, computed: 0, generated: 0, last_step: self.step, cancelled: false };
+            self.running.insert(admission.id, sequence);
+        }
+    }
+}
+
+/// Moves a sequence past a chunk; its end, if this was it.
+fn advance(sequence: &mut Sequence, chunk: &Chunk, result: Option<&ChunkResult>) -> Option<End> {
+    match result? {
+        ChunkResult::Fault => return Some(End::Fault),
+        ChunkResult::Computed => sequence.computed += chunk.count,
+        ChunkResult::Sampled { eos } => {
+            sequence.computed += chunk.count;
+            sequence.generated += 1;
+            if *eos {
+                return Some(End::Eos);
+            }
+        }
+    }
+    (sequence.generated >= sequence.admission.max_tokens).then_some(End::Length)
+}

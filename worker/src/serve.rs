@@ -1,0 +1,208 @@
+//! The async front: listeners, services, health, and the order in which they come and go.
+//!
+//! The only place that builds a gRPC status or an HTTP answer. Never computes and never schedules.
+
+mod answer;
+mod assemble;
+mod deadline;
+mod health;
+mod http;
+mod inference;
+mod listen;
+mod request;
+mod status;
+mod tokenise;
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use listen::Bound;
+use shoal_proto::inference::inference_server::InferenceServer;
+use shoal_proto::{DESCRIPTORS, INFERENCE_SERVICE};
+use tokio::task::{JoinError, JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Config;
+use crate::engine::handle::{DrainPhase, EngineHandle};
+use crate::limits::RECEIVE_BYTES;
+use crate::metrics::Metrics;
+use crate::text::{ModelText, TextError};
+
+/// The largest message sent: 64 tokens with twenty alternatives each stay far below.
+const SEND_BYTES: usize = 4 * 1024 * 1024;
+const HEALTH_SERVICE: &str = "grpc.health.v1.Health";
+/// After the drain only bytes already written have to leave.
+const LAST_BYTES: Duration = Duration::from_secs(10);
+
+/// Why the front ended.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// An address cannot be had.
+    #[error("{flag} {address} cannot be listened on")]
+    Bind {
+        /// The flag that gave it.
+        flag: &'static str,
+        /// The address.
+        address: SocketAddr,
+        /// Such as "address in use".
+        #[source]
+        source: std::io::Error,
+    },
+    /// The engine could not start.
+    #[error("the engine could not start")]
+    Engine(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The model's text files are not usable.
+    #[error("the model's text files are not usable")]
+    Text(#[from] TextError),
+    /// The engine ended by itself.
+    #[error("the engine stopped")]
+    EngineStopped,
+    /// gRPC's own machinery failed.
+    #[error("gRPC serving failed")]
+    Grpc(#[from] tonic::transport::Error),
+    /// The descriptors for reflection cannot be served.
+    #[error("reflection cannot be served")]
+    Reflection(#[from] tonic_reflection::server::Error),
+    /// HTTP's own machinery failed.
+    #[error("HTTP serving failed")]
+    Http(#[source] std::io::Error),
+    /// A task of the front panicked.
+    #[error("a task of the front failed")]
+    Task(#[from] JoinError),
+}
+
+/// What the engine's constructor gives back.
+pub type Started = Result<EngineHandle, Box<dyn std::error::Error + Send + Sync>>;
+
+/// Serves until `stop` is ready and the group has drained.
+///
+/// Health and HTTP answer from the first moment, clients once `start` has returned; it runs on a blocking thread,
+/// because loading takes as long as it takes. `stop` before that ends at once.
+///
+/// # Errors
+/// [`ServeError`] when something that must run does not.
+pub async fn run(
+    config: Arc<Config>,
+    bound: Bound,
+    start: impl FnOnce() -> Started + Send + 'static,
+    stop: impl Future<Output = ()>,
+) -> Result<(), ServeError> {
+    let Bound { grpc, http, health: health_listener } = bound;
+    let metrics = Arc::new(Metrics::new());
+    let health = health::Health::starting().await;
+    let closing = CancellationToken::new();
+    let _close_on_return = closing.clone().drop_guard();
+    let mut servers = JoinSet::new();
+    servers.spawn(serve_health(health_listener, health.clone(), closing.clone()));
+    if let Some(listener) = http {
+        let watched = http::Watched { metrics: Arc::clone(&metrics), ready: health.ready() };
+        servers.spawn(serve_http(listener, watched, closing.clone()));
+    }
+    let loading = tokio::task::spawn_blocking({
+        let config = Arc::clone(&config);
+        move || load(&config, start)
+    });
+    let mut stop = std::pin::pin!(stop);
+    let (engine, text) = tokio::select! {
+        loaded = loading => loaded??,
+        () = &mut stop => return Ok(()),
+    };
+    metrics.follow(Arc::clone(&engine.stats));
+    let following = tokio::spawn(health.clone().follow(engine.clone()));
+    let service = inference::InferenceService::new(config, engine.clone(), Arc::new(text), metrics);
+    servers.spawn(serve_clients(grpc, service, health, closing.clone()));
+    let ended = tokio::select! {
+        ended = until_drained(engine, stop) => ended,
+        Some(server) = servers.join_next() => server?,
+    };
+    closing.cancel();
+    let _ = tokio::time::timeout(LAST_BYTES, servers.join_all()).await;
+    following.abort();
+    ended
+}
+
+fn load(config: &Config, start: impl FnOnce() -> Started) -> Result<(EngineHandle, ModelText), ServeError> {
+    // Small files first: a broken tokenizer should not cost the loading of weights.
+    let text = ModelText::load(&config.model)?;
+    Ok((start().map_err(ServeError::Engine)?, text))
+}
+
+/// Waits for `stop`, or for peers that leave, and then for the end of the group's drain.
+async fn until_drained(mut engine: EngineHandle, mut stop: impl Future<Output = ()> + Unpin) -> Result<(), ServeError> {
+    let mut asked = false;
+    loop {
+        let phase = *engine.drain.borrow_and_update();
+        if phase == DrainPhase::Done {
+            return Ok(());
+        }
+        tokio::select! {
+            () = &mut stop, if !asked => {
+                asked = true;
+                tracing::info!("asked to stop; the group drains");
+                engine.leave.cancel();
+            }
+            changed = engine.drain.changed() => match changed {
+                Ok(()) => tracing::info!(phase = ?*engine.drain.borrow(), "drain"),
+                Err(_) => return Err(ServeError::EngineStopped),
+            },
+        }
+    }
+}
+
+async fn serve_clients(
+    listener: tokio::net::TcpListener,
+    service: inference::InferenceService,
+    health: health::Health,
+    closing: CancellationToken,
+) -> Result<(), ServeError> {
+    let inference =
+        InferenceServer::new(service).max_decoding_message_size(RECEIVE_BYTES).max_encoding_message_size(SEND_BYTES);
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(DESCRIPTORS)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            // The descriptors hold the shards' service too, which is not served here.
+            .with_service_name(INFERENCE_SERVICE)
+            .with_service_name(HEALTH_SERVICE)
+    };
+    listen::hardened()
+        .add_service(inference)
+        .add_service(health.service())
+        .add_service(reflection().build_v1()?)
+        .add_service(reflection().build_v1alpha()?)
+        .serve_with_incoming_shutdown(listen::incoming(listener), closing.cancelled())
+        .await?;
+    Ok(())
+}
+
+async fn serve_health(
+    listener: tokio::net::TcpListener,
+    health: health::Health,
+    closing: CancellationToken,
+) -> Result<(), ServeError> {
+    listen::hardened()
+        .add_service(health.service())
+        .serve_with_incoming_shutdown(listen::incoming(listener), closing.cancelled())
+        .await?;
+    Ok(())
+}
+
+async fn serve_http(
+    listener: tokio::net::TcpListener,
+    watched: http::Watched,
+    closing: CancellationToken,
+) -> Result<(), ServeError> {
+    axum::serve(listener, http::routes(watched))
+        .with_graceful_shutdown(async move { closing.cancelled().await })
+        .await
+        .map_err(ServeError::Http)
+}
+
+#[cfg(test)]
+mod harness;
+#[cfg(test)]
+mod scripted;
+#[cfg(test)]
+mod tests;
