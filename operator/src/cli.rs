@@ -3,9 +3,14 @@
 //! Never decides anything.
 
 pub mod ask;
+pub mod cluster;
+pub mod completions;
 pub mod crds;
+pub mod logs;
 pub mod operator;
 pub mod plan;
+pub mod restart;
+pub mod status;
 pub mod up;
 
 use clap::{Parser, Subcommand};
@@ -16,15 +21,27 @@ pub enum CliError {
     /// `shoal ask`.
     #[error(transparent)]
     Ask(#[from] ask::AskError),
+    /// `shoal completions`.
+    #[error("cannot write the completions")]
+    Completions(#[source] std::io::Error),
     /// `shoal crds`.
     #[error(transparent)]
     Crds(#[from] crds::CrdsError),
+    /// `shoal logs`.
+    #[error(transparent)]
+    Logs(#[from] logs::LogsError),
     /// `shoal operator`.
     #[error(transparent)]
     Operator(#[from] operator::OperatorError),
     /// `shoal plan`.
     #[error(transparent)]
     Plan(#[from] plan::PlanError),
+    /// `shoal restart`.
+    #[error(transparent)]
+    Restart(#[from] restart::RestartError),
+    /// `shoal status`.
+    #[error(transparent)]
+    Status(#[from] status::StatusError),
     /// `shoal up`.
     #[error(transparent)]
     Up(#[from] up::UpCommandError),
@@ -44,8 +61,16 @@ enum Command {
     Up(up::UpArgs),
     /// Ask a served model one question
     Ask(ask::AskArgs),
+    /// Show what models are doing, and why
+    Status(status::StatusArgs),
+    /// Show what all shards of a model say
+    Logs(logs::LogsArgs),
+    /// Replace every group of a model, within its rollout's budgets
+    Restart(restart::RestartArgs),
     /// Print the CustomResourceDefinition
     Crds,
+    /// Print completions for a shell
+    Completions(completions::CompletionsArgs),
     /// Run the controller: KUBECONFIG or the pod's ServiceAccount, all namespaces
     Operator(operator::OperatorArgs),
     /// Show what would run where, and why
@@ -61,7 +86,11 @@ impl Cli {
         match self.command {
             Command::Up(args) => Ok(up::run(args).await?),
             Command::Ask(args) => Ok(ask::run(args).await?),
+            Command::Status(args) => Ok(status::run(args).await?),
+            Command::Logs(args) => Ok(logs::run(args).await?),
+            Command::Restart(args) => Ok(restart::run(args).await?),
             Command::Crds => Ok(crds::run()?),
+            Command::Completions(args) => completions::run(&args).map_err(CliError::Completions),
             Command::Operator(args) => Ok(operator::run(args).await?),
             Command::Plan(args) => Ok(plan::run(args).await?),
         }

@@ -1,7 +1,7 @@
 //! `shoal up` and `shoal ask` with real workers and the tiny model on this machine.
 
 use std::fs;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use shoal_operator::controller::validate::validate;
 use shoal_operator::inventory::{Inventory, this_machine};
 use shoal_operator::local::command::Table;
 use shoal_operator::local::localize::substitute;
+use shoal_operator::local::ports;
 use shoal_operator::manifest;
 use shoal_operator::names::{Epoch, GroupId, GroupIndex};
 use shoal_tests::paths::{binary, repository};
@@ -193,7 +194,7 @@ fn several_manifests_are_served_at_once_each_under_its_name() -> Result<()> {
     let one = |name: &str| tiny_manifest().map(|text| text.replace("name: tiny", &format!("name: {name}")));
     let both = fixture.file("both.yaml", &format!("{}---\n{}", one("left")?, one("right")?))?;
     let third = fixture.file("third.yaml", &one("third")?.replace("shards: 2", "shards: 1"))?;
-    let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+    let port = SocketAddr::from((Ipv4Addr::LOCALHOST, ports::free()?));
     let publish = format!("third/grpc={port}");
     let mut up = fixture.up(&["-f", &both, "-f", &third, "--model-root", ".", "--publish", &publish])?;
     for _ in 0..3 {

@@ -25,7 +25,7 @@ use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
-use crate::engine::handle::{DrainPhase, EngineHandle};
+use crate::engine::handle::{DrainPhase, EngineHandle, Readiness};
 use crate::limits::RECEIVE_BYTES;
 use crate::metrics::Metrics;
 use crate::text::{ModelText, TextError};
@@ -35,6 +35,9 @@ const SEND_BYTES: usize = 4 * 1024 * 1024;
 const HEALTH_SERVICE: &str = "grpc.health.v1.Health";
 /// After the drain only bytes already written have to leave.
 const LAST_BYTES: Duration = Duration::from_secs(10);
+/// How long the process of a lost group still answers: clients learn that they may retry elsewhere, and whoever watches
+/// processes sees the one that caused the loss end first.
+const LOST: Duration = Duration::from_secs(10);
 
 /// Why the front ended.
 #[derive(Debug, thiserror::Error)]
@@ -59,6 +62,9 @@ pub enum ServeError {
     /// The engine ended by itself.
     #[error("the engine stopped")]
     EngineStopped,
+    /// The group can serve no more, and only processes that end make somebody form it again.
+    #[error("the group is lost: {0}")]
+    Lost(String),
     /// gRPC's own machinery failed.
     #[error("gRPC serving failed")]
     Grpc(#[from] tonic::transport::Error),
@@ -76,7 +82,7 @@ pub enum ServeError {
 /// What the engine's constructor gives back.
 pub type Started = Result<EngineHandle, Box<dyn std::error::Error + Send + Sync>>;
 
-/// Serves until `stop` is ready and the group has drained.
+/// Serves until `stop` is ready and the group has drained, or until the group is lost.
 ///
 /// Health and HTTP answer from the first moment, clients once `start` has returned; it runs on a blocking thread,
 /// because loading takes as long as it takes. `stop` before that ends at once.
@@ -114,7 +120,8 @@ pub async fn run(
     let service = inference::InferenceService::new(config, engine.clone(), Arc::new(text), metrics);
     servers.spawn(serve_clients(grpc, service, health, closing.clone()));
     let ended = tokio::select! {
-        ended = until_drained(engine, stop) => ended,
+        ended = until_drained(engine.clone(), stop) => ended,
+        reason = until_lost(engine) => Err(ServeError::Lost(reason)),
         Some(server) = servers.join_next() => server?,
     };
     closing.cancel();
@@ -149,6 +156,17 @@ async fn until_drained(mut engine: EngineHandle, mut stop: impl Future<Output = 
             },
         }
     }
+}
+
+/// Waits until the group has been lost for [`LOST`]; says why it is.
+async fn until_lost(mut engine: EngineHandle) -> String {
+    let lost = engine.readiness.wait_for(|readiness| matches!(readiness, Readiness::Lost { .. })).await;
+    let Ok(Readiness::Lost { reason }) = lost.map(|readiness| readiness.clone()) else {
+        // The engine is gone, and the drain's end tells so.
+        return std::future::pending().await;
+    };
+    tokio::time::sleep(LOST).await;
+    reason
 }
 
 async fn serve_clients(

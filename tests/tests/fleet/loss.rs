@@ -110,3 +110,17 @@ async fn a_stopped_peer_ends_every_stream_with_one_typed_error() -> Result<()> {
 async fn a_peer_whose_expert_lane_hangs_ends_every_stream_with_one_typed_error() -> Result<()> {
     repeat(Loss::Hang).await
 }
+
+/// Kubernetes, and `shoal up`, form a group anew when a process of it ends; a hang alone would tell them nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_survivors_of_a_hung_peer_end_by_themselves_and_say_why() -> Result<()> {
+    let mut fleet = Fleet::start(&spec(Loss::Hang, 0)?).await?;
+    let answer = fleet.workers[0].ask(greedy(&PROMPTS[0], TOKENS)).await?;
+    ensure!(matches!(answer.end, End::Failed(_)), "{:?}", answer.end);
+    let status = tokio::time::timeout(Duration::from_secs(30), fleet.workers[0].wait()).await??;
+    ensure!(status.code() == Some(1), "{status}");
+    let log = fleet.workers[0].log_tail();
+    let last = log.lines().last().unwrap_or_default();
+    ensure!(last.starts_with("shoal-worker: the group is lost: peer rank 1 is lost: "), "{log}");
+    Ok(())
+}

@@ -14,7 +14,6 @@ use tonic_types::StatusExt as _;
 use super::harness::{Front, LOG, channel, collect, ids, told};
 use super::scripted::Script;
 use super::*;
-use crate::engine::handle::Readiness;
 
 fn says(text: &[u8]) -> Script {
     Script { tokens: text.iter().map(|&byte| byte.into()).collect(), ..Script::default() }
@@ -230,6 +229,19 @@ async fn a_drain_refuses_the_new_and_finishes_the_old() {
     assert_eq!(told(&collect(old.into_inner()).await.unwrap()).2, "length");
     front.engine.drain.send_replace(DrainPhase::Done);
     front.running.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_lost_group_ends_its_process_after_its_clients_could_learn_of_it() {
+    let front = Front::new(says(b"a")).await;
+    let begun = Instant::now();
+    front.engine.readiness.send_replace(Readiness::Lost { reason: "peer rank 1 is lost: silent".into() });
+    while front.http("/readyz").await.starts_with("HTTP/1.1 200") {}
+    let refused = front.ask(ids(&[1])).await.unwrap_err();
+    assert_eq!(refused.code(), Code::Unavailable, "{refused:?}");
+    let error = front.running.await.unwrap().unwrap_err();
+    assert_eq!(error.to_string(), "the group is lost: peer rank 1 is lost: silent");
+    assert!(begun.elapsed() >= LOST);
 }
 
 #[tokio::test]
