@@ -1,13 +1,16 @@
-//! What a test can do on the real node beside what kubectl can: ask a model as a stranger would, and kill a process.
+//! What a test can do on the real node beside what kubectl can: ask a model as a stranger would, follow
+//! its logs, and kill a process.
 
 use std::fs;
+use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
-use tokio::process::Command;
+use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
+use tokio::process::{Child, ChildStdout, Command};
 
-use crate::paths::repository;
+use crate::paths::{binary, repository};
 
 /// Asks the model at `address` (`HOST:PORT`, cluster DNS names included) through `tests/python/ask.py`, which knows
 /// only gRPC reflection; the whole text of the answer.
@@ -58,4 +61,39 @@ fn processes_of(uid: &str, program: &str) -> Result<Vec<Pid>> {
         }
     }
     Ok(found)
+}
+
+/// A running `shoal logs --follow`; ends with the test.
+#[derive(Debug)]
+pub struct Following {
+    _child: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+    seen: Vec<String>,
+}
+
+impl Following {
+    /// Follows every shard of `model`, also those that are made later.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start(model: &str, namespace: &str) -> Result<Self> {
+        let mut command = Command::new(binary("shoal")?);
+        command.args(["logs", model, "-n", namespace, "--follow"]).stdout(Stdio::piped()).kill_on_drop(true);
+        let mut child = command.spawn().context("shoal logs did not start")?;
+        let lines = BufReader::new(child.stdout.take().context("standard output was piped")?).lines();
+        Ok(Self { _child: child, lines, seen: Vec::new() })
+    }
+
+    /// Waits for a line that begins with `start`; one that was there already counts.
+    ///
+    /// # Errors
+    /// When none comes in time.
+    pub async fn line(&mut self, start: &str) -> Result<()> {
+        while !self.seen.iter().any(|line| line.starts_with(start)) {
+            let next = tokio::time::timeout(Duration::from_secs(30), self.lines.next_line()).await;
+            let next = next.with_context(|| format!("no line {start:?} after {} others", self.seen.len()))??;
+            self.seen.push(next.context("shoal logs ended by itself")?);
+        }
+        Ok(())
+    }
 }

@@ -8,12 +8,13 @@ use shoal_tests::tests;
 mod cluster {
     pub(crate) mod bench;
     pub(crate) mod chart;
+    pub(crate) mod commands;
     pub(crate) mod faults;
     pub(crate) mod harness;
     pub(crate) mod lifecycle;
     pub(crate) mod samples;
 }
-use cluster::{chart, faults, harness, lifecycle, samples};
+use cluster::{chart, commands, faults, harness, lifecycle, samples};
 
 fn main() -> anyhow::Result<ExitCode> {
     run(
@@ -29,6 +30,8 @@ fn main() -> anyhow::Result<ExitCode> {
             samples::every_sample_gets_the_status_that_is_committed,
             samples::every_invalid_sample_is_refused_for_its_stated_reason,
             samples::pods_are_workers_that_find_one_another_and_own_every_expert_once,
+            commands::shoal_status_tells_what_kubectl_tells_and_why,
+            commands::shoal_restart_replaces_every_group_by_a_rollout,
             lifecycle::without_nodes_a_model_is_served_and_its_plan_says_that_nothing_was_compared,
             lifecycle::an_edit_surges_by_one_group_and_never_drops_below_the_wished_number,
             lifecycle::a_revert_in_mid_rollout_touches_no_serving_pod,

@@ -13,11 +13,11 @@ use shoal_operator::inventory::{Inventory, this_machine};
 use shoal_operator::local::command::{Table, hostname};
 use shoal_operator::local::localize::substitute;
 use shoal_operator::names::{Epoch, GroupId, GroupIndex};
-use shoal_tests::cluster::tools::{helm, kubectl};
+use shoal_tests::cluster::tools::{helm, kubectl, shoal};
 use shoal_tests::cluster::wait::{await_gone, await_value};
 use shoal_tests::cluster::{Cluster, pods};
 use shoal_tests::inside::{World, main as run};
-use shoal_tests::node::{ask, kill_in_pod};
+use shoal_tests::node::{Following, ask, kill_in_pod};
 use shoal_tests::tests;
 
 const SYSTEM: &str = "shoal-system";
@@ -43,9 +43,17 @@ async fn one_manifest_answers_through_dns_survives_a_killed_worker_and_outlives_
         step("the same arguments and variables here and there");
         equal_after_the_table(&cluster, &model).await?;
         step("SIGKILL to one worker");
+        let mut said = Following::start(&model, MODELS)?;
         lose_a_worker(&cluster).await?;
         available(&model).await?;
         answers_right(&model, 906, 87).await?;
+        step("shoal logs");
+        for shard in ["g0-e1-r0 | ", "g0-e1-r1 | ", "g0-e2-r0 | ", "g0-e2-r1 | "] {
+            said.line(shard).await?;
+        }
+        let rank_one = shoal(&["logs", &model, "-n", MODELS, "--rank=1", "--tail=2"]).await?;
+        let only_its = rank_one.lines().all(|line| line.starts_with("g0-e2-r1 | {"));
+        ensure!(only_its && rank_one.lines().count() == 2, "{rank_one}");
         step("helm uninstall");
         uninstall(&cluster).await?;
         answers_right(&model, 12, 999).await

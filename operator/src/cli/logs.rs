@@ -87,7 +87,7 @@ async fn once(pods: &Api<Pod>, args: &LogsArgs) -> Result<(), LogsError> {
             Err(error) => silent(&shard, &error),
         }
     }
-    said.sort_by(|a, b| a.at.cmp(&b.at));
+    said.sort_by_key(|line| line.at);
     let mut out = io::BufWriter::new(io::stdout().lock());
     said.iter().try_for_each(|line| writeln!(out, "{line}"))?;
     Ok(out.flush()?)

@@ -1,4 +1,4 @@
-//! The real kubectl and helm, as an administrator runs them.
+//! The real kubectl and helm, and the `shoal` under test, as an administrator runs them.
 
 use std::ffi::OsStr;
 use std::process::Stdio;
@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
-use crate::paths::repository;
+use crate::paths::{binary, repository};
 
 /// Runs `kubectl ARGS` in the repository's root; its standard output.
 ///
@@ -31,6 +31,14 @@ pub async fn apply(namespace: &str, manifest: &str) -> Result<String> {
 /// When it fails: the message holds its standard error.
 pub async fn helm(args: &[&str]) -> Result<String> {
     run("helm", args, "").await
+}
+
+/// Runs `shoal ARGS` in the repository's root; its standard output.
+///
+/// # Errors
+/// When it fails: the message holds its standard error.
+pub async fn shoal(args: &[&str]) -> Result<String> {
+    run(&binary("shoal")?.display().to_string(), args, "").await
 }
 
 async fn run(program: &str, args: &[&str], input: &str) -> Result<String> {

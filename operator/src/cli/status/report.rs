@@ -142,9 +142,7 @@ mod tests {
     use super::*;
 
     fn model() -> ModelDeployment {
-        let condition = |kind: &str, reason: &str| {
-            json!({"type": kind, "status": "False", "reason": reason, "message": "why", "lastTransitionTime": "2026-01-01T00:00:00Z"})
-        };
+        let condition = |kind: &str, reason: &str| json!({"type": kind, "status": "False", "reason": reason, "message": "why", "lastTransitionTime": "2026-01-01T00:00:00Z"});
         serde_json::from_value(json!({
             "apiVersion": "inference.shoal.dev/v1alpha1", "kind": "ModelDeployment",
             "metadata": {"name": "tiny", "generation": 2, "creationTimestamp": "2026-01-01T00:00:00Z"},
