@@ -3,6 +3,7 @@
 pub mod cli;
 pub mod controller;
 pub mod crd;
+pub mod faults;
 pub mod http;
 pub mod inventory;
 pub mod lease;

@@ -9,12 +9,14 @@ mod cluster {
     pub(crate) mod bench;
     pub(crate) mod chart;
     pub(crate) mod commands;
+    pub(crate) mod crashes;
     pub(crate) mod faults;
     pub(crate) mod harness;
     pub(crate) mod lifecycle;
     pub(crate) mod samples;
+    pub(crate) mod scenario;
 }
-use cluster::{chart, commands, faults, harness, lifecycle, samples};
+use cluster::{chart, commands, crashes, faults, harness, lifecycle, samples};
 
 fn main() -> anyhow::Result<ExitCode> {
     run(
@@ -44,6 +46,8 @@ fn main() -> anyhow::Result<ExitCode> {
             faults::a_restarted_operator_touches_no_pod,
             faults::a_settled_object_costs_no_write_in_a_hundred_passes,
             faults::a_second_operator_stands_by_and_takes_over_from_a_killed_one,
+            crashes::killed_before_or_after_any_write_it_leaves_the_same_as_undisturbed,
+            crashes::with_all_pods_and_the_operator_gone_at_once_epochs_only_rise,
         ],
     )
 }

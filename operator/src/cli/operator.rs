@@ -15,8 +15,9 @@ use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
 use crate::controller::apply::Teller;
-use crate::controller::dereference::{World, WorldError};
+use crate::controller::dereference::World;
 use crate::controller::{self, Controller};
+use crate::faults::{ApiFaults, InjectFaults};
 use crate::http::{self, HttpError, Readiness};
 use crate::lease::{self, Candidate, LeaseError, Standing};
 use crate::metrics::{CountCalls, Metrics};
@@ -46,6 +47,9 @@ pub struct OperatorArgs {
     /// Divides every interval: for tests.
     #[arg(long, env = "SHOAL_TIMING_DIVISOR", default_value = "1", hide = true)]
     timing_divisor: NonZeroU32,
+    /// Faults between the operator and the API server: for tests.
+    #[arg(long, env = "SHOAL_API_FAULT", hide = true)]
+    api_fault: Option<ApiFaults>,
 }
 
 /// Why the operator ended.
@@ -63,9 +67,6 @@ pub enum OperatorError {
     /// The HTTP port.
     #[error(transparent)]
     Http(#[from] HttpError),
-    /// Watching could not begin.
-    #[error(transparent)]
-    World(#[from] WorldError),
     /// The lease is lost: what this process believes is stale.
     #[error(transparent)]
     Lease(#[from] LeaseError),
@@ -82,9 +83,18 @@ pub async fn run(args: OperatorArgs) -> Result<(), OperatorError> {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).json().init();
     let (metrics, registry) = Metrics::new();
-    let config = Config::infer().await.map_err(|error| OperatorError::Config(Box::new(error)))?;
+    let mut config = Config::infer().await.map_err(|error| OperatorError::Config(Box::new(error)))?;
+    // One back-off, ours: the client's own would send a refused request again after 5 ms, and ever so many of them.
+    config.default_retry = false;
     let builder = ClientBuilder::try_from(config).map_err(|error| OperatorError::Client(Box::new(error)))?;
-    let client = builder.with_layer(&CountCalls::new(metrics.clone())).build();
+    let count = CountCalls::new(metrics.clone());
+    let client = match args.api_fault.clone() {
+        None => builder.with_layer(&count).build(),
+        Some(faults) => {
+            tracing::warn!(?faults, "API faults are injected: this is a test");
+            builder.with_layer(&InjectFaults::new(faults)).with_layer(&count).build()
+        }
+    };
     let stop = CancellationToken::new();
     let (readiness, reader) = watch::channel(Readiness::Starting);
     let port = serve_http(&args, registry, reader, &stop).await?;
@@ -131,7 +141,11 @@ async fn work(
     (readiness, stop): (&watch::Sender<Readiness>, &CancellationToken),
 ) -> Result<(), OperatorError> {
     let mut watches = JoinSet::new();
-    let world = World::watch(&client, args.namespace.as_deref(), (timing, metrics), &mut watches).await?;
+    let watching = World::watch(&client, args.namespace.as_deref(), (timing, metrics), &mut watches);
+    let world = tokio::select! {
+        () = stop.cancelled() => return Ok(()),
+        world = watching => world,
+    };
     tokio::select! {
         () = stop.cancelled() => return Ok(()),
         () = world.filled() => {}

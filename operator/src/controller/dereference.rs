@@ -15,7 +15,7 @@ use kube::runtime::reflector::ObjectRef;
 pub use self::pod::PodView;
 pub use self::service::{Owned, ServiceView};
 pub use self::shelf::Shelf;
-pub use self::watches::{World, WorldError};
+pub use self::watches::World;
 use crate::crd::ModelDeployment;
 
 /// Namespace and name of a ModelDeployment.

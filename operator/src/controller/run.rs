@@ -21,6 +21,8 @@ const AT_ONCE: u16 = 16;
 #[derive(Clone, Debug, Default)]
 pub struct Line {
     failures: u32,
+    /// After a failed pass: no other begins before then, unless the spec is another generation.
+    not_before: Option<(Instant, Option<i64>)>,
     groups: BTreeMap<&'static str, i64>,
 }
 
@@ -53,6 +55,9 @@ impl Controller {
         let key = ModelKey::of(&model);
         self.world.queue.begun(&key);
         let began = Instant::now();
+        if let Some(wait) = self.with_line(&key, |line| line.wait(began, model.metadata.generation)) {
+            return Ok(Action::requeue(wait));
+        }
         let ending = self.reconcile(model).await;
         let (label, again) = match &ending {
             Ok(Ending::Applied(again)) => ("applied", *again),
@@ -63,7 +68,7 @@ impl Controller {
         self.metrics.reconciled(label, began.elapsed());
         tracing::debug!(namespace = %key.namespace, name = %key.name, result = label, "pass");
         ending?;
-        self.with_line(&key, |line| line.failures = 0);
+        self.with_line(&key, |line| (line.failures, line.not_before) = (0, None));
         Ok(again.map_or_else(Action::await_change, Action::requeue))
     }
 
@@ -71,15 +76,18 @@ impl Controller {
     fn after_failure(&self, model: &ModelDeployment, error: &PassError) -> Action {
         let key = ModelKey::of(model);
         let conflict = error.reason() == "Conflict";
-        if !conflict {
-            let source = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
-            tracing::warn!(namespace = %key.namespace, name = %key.name, %error, source, "pass failed");
-        }
         let failures = self.with_line(&key, |line| {
             line.failures = if conflict { 1 } else { line.failures.saturating_add(1) };
             line.failures
         });
-        Action::requeue(self.error_wait(failures))
+        let wait = self.error_wait(failures);
+        if !conflict {
+            let (source, wait_ms) = (innermost(error), wait.as_millis());
+            tracing::warn!(namespace = %key.namespace, name = %key.name, %error, source, wait_ms, "pass failed");
+            let until = Some((Instant::now() + wait, model.metadata.generation));
+            self.with_line(&key, |line| line.not_before = until);
+        }
+        Action::requeue(wait)
     }
 
     fn error_wait(&self, failures: u32) -> Duration {
@@ -123,6 +131,23 @@ impl Controller {
     }
 }
 
+impl Line {
+    /// How long the next pass must wait: events of a failing object do not make it fail more often.
+    fn wait(&self, now: Instant, generation: Option<i64>) -> Option<Duration> {
+        let (until, of) = self.not_before.filter(|(until, _)| *until > now)?;
+        (of == generation).then(|| until - now)
+    }
+}
+
+/// The cause that says most.
+fn innermost(error: &PassError) -> String {
+    let mut error: &dyn std::error::Error = error;
+    while let Some(source) = error.source() {
+        error = source;
+    }
+    error.to_string()
+}
+
 fn phase_word(phase: GroupPhase) -> &'static str {
     match phase {
         GroupPhase::Pending => "Pending",
@@ -130,5 +155,21 @@ fn phase_word(phase: GroupPhase) -> &'static str {
         GroupPhase::Ready => "Ready",
         GroupPhase::Lost => "Lost",
         GroupPhase::Draining => "Draining",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn after_a_failure_events_wait_for_the_back_off_but_an_edit_does_not() {
+        let now = Instant::now();
+        let later = now + Duration::from_secs(8);
+        let line = Line { not_before: Some((later, Some(3))), ..Line::default() };
+        assert_eq!(line.wait(now, Some(3)), Some(Duration::from_secs(8)));
+        assert_eq!(line.wait(later, Some(3)), None);
+        assert_eq!(line.wait(now, Some(4)), None);
+        assert_eq!(Line::default().wait(now, Some(3)), None);
     }
 }

@@ -59,7 +59,8 @@ where
     }
 }
 
-fn verb<A>(request: &Request<A>) -> &'static str {
+/// The verb as far as method, query and content type show it; lists count as `get`.
+pub(crate) fn verb<A>(request: &Request<A>) -> &'static str {
     let apply =
         || request.headers().get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/apply"));
     let watch = || request.uri().query().is_some_and(|query| query.contains("watch=true"));

@@ -77,6 +77,14 @@ impl Operator {
         std::fs::read_to_string(&self.log).with_context(|| self.log.display().to_string())
     }
 
+    /// Waits until it ends by itself.
+    ///
+    /// # Errors
+    /// When it cannot be waited for.
+    pub async fn ended(&mut self) -> Result<ExitStatus> {
+        Ok(self.child.wait().await?)
+    }
+
     /// SIGKILL: it releases nothing.
     ///
     /// # Errors

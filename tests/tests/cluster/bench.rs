@@ -1,6 +1,7 @@
 //! One operator in one namespace, and small verbs on the models that it serves.
 
 use std::collections::BTreeMap;
+use std::ops::Deref;
 
 use anyhow::{Context, Result};
 use k8s_openapi::api::core::v1::Pod;
@@ -16,14 +17,28 @@ use shoal_tests::cluster::wait::{await_object, await_value};
 use shoal_tests::cluster::{Cluster, audit::Call, audit::Mark, pods};
 
 /// Every interval of the operator is divided by 20, and every pass is logged.
-const ENV: [(&str, &str); 2] = [("SHOAL_TIMING_DIVISOR", "20"), ("RUST_LOG", "info,shoal_operator=debug")];
+pub(crate) const ENV: [(&str, &str); 2] = [("SHOAL_TIMING_DIVISOR", "20"), ("RUST_LOG", "info,shoal_operator=debug")];
 
 /// See the module.
 pub(crate) struct Bench<'a> {
-    pub(crate) cluster: &'a Cluster,
-    pub(crate) namespace: &'a str,
+    pub(crate) room: Room<'a>,
     pub(crate) install: Install,
     pub(crate) operator: Operator,
+}
+
+/// The models of one namespace, whichever operator serves it.
+#[derive(Clone, Copy)]
+pub(crate) struct Room<'a> {
+    pub(crate) cluster: &'a Cluster,
+    pub(crate) namespace: &'a str,
+}
+
+impl<'a> Deref for Bench<'a> {
+    type Target = Room<'a>;
+
+    fn deref(&self) -> &Room<'a> {
+        &self.room
+    }
 }
 
 /// Runs `body` beside an operator that has the chart's rights in a namespace of its own.
@@ -31,7 +46,7 @@ pub(crate) async fn with_operator(mode: Mode, body: impl AsyncFnOnce(&mut Bench<
     with_temp_ns(async |cluster, namespace| {
         let install = Install::new(namespace, mode).await?;
         let operator = Operator::start_with(cluster, &install, &ENV).await?;
-        let mut bench = Bench { cluster, namespace, install, operator };
+        let mut bench = Bench { room: Room { cluster, namespace }, install, operator };
         body(&mut bench).await
     })
     .await
@@ -45,7 +60,7 @@ pub(crate) fn tiny(replicas: u32) -> Result<ModelDeployment> {
     Ok(model)
 }
 
-impl Bench<'_> {
+impl Room<'_> {
     pub(crate) fn models(&self) -> Api<ModelDeployment> {
         Api::namespaced(self.cluster.client(), self.namespace)
     }
@@ -99,6 +114,9 @@ impl Bench<'_> {
         Ok(pods.into_iter().map(|pod| (pod.name_any(), pod.uid().unwrap_or_default())).collect())
     }
 
+}
+
+impl Bench<'_> {
     /// How many passes the operators of this namespace have logged.
     fn passes(&self) -> Result<usize> {
         Ok(self.operator.log()?.matches("\"message\":\"pass\"").count())

@@ -7,15 +7,18 @@ use futures::stream::FuturesUnordered;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DeleteParams, PostParams, Preconditions};
 use kube::{Api, Client};
-use tokio::sync::Semaphore;
 
 use super::{Outcome, Problem};
 use crate::controller::dereference::PodView;
 use crate::controller::rollout::Shard;
 use crate::names::FIELD_MANAGER;
 
-/// Requests in flight for one object.
-const AT_ONCE: usize = 32;
+/// Requests in flight for one object at first; each success allows one more.
+const AT_FIRST: usize = 4;
+/// The most requests in flight for one object, of each kind.
+const AT_MOST: usize = 32;
+/// So many refusals end a pass's writes of a kind: the rest would fare no better, and waits for the next pass.
+const REFUSALS: usize = 4;
 
 /// Makes and deletes in parallel.
 pub(super) async fn write(
@@ -25,25 +28,30 @@ pub(super) async fn write(
     (create, delete): (Vec<Pod>, Vec<Arc<PodView>>),
     outcome: &mut Outcome,
 ) {
-    let api: Api<Pod> = Api::namespaced(client.clone(), namespace);
-    let permits = Semaphore::new(AT_ONCE);
-    let (api, permits) = (&api, &permits);
-    let makes = create.into_iter().map(|pod| async move {
-        let _permit = permits.acquire().await;
-        make(api, uid, pod).await.map(Some)
-    });
-    let mut makes: FuturesUnordered<_> = makes.collect();
-    let ends = delete.into_iter().map(|pod| async move {
-        let _permit = permits.acquire().await;
-        end(api, &pod).await
-    });
-    let mut ends: FuturesUnordered<_> = ends.collect();
+    let api: &Api<Pod> = &Api::namespaced(client.clone(), namespace);
+    let makes = create.into_iter().map(|pod| async move { make(api, uid, pod).await.map(Some) });
+    let ends = delete.into_iter().map(|pod| async move { end(api, &pod).await });
+    let (made, ended) = tokio::join!(in_parallel(makes), in_parallel(ends));
+    made.into_iter().chain(ended).for_each(|result| outcome.take(result));
+}
+
+/// Runs `jobs` with a window that grows with every success, so that a server in trouble is asked little.
+async fn in_parallel<T>(jobs: impl Iterator<Item = impl Future<Output = Result<T, Problem>>>) -> Vec<Result<T, Problem>> {
+    let mut jobs = jobs.fuse();
+    let (mut running, mut window, mut refusals) = (FuturesUnordered::new(), AT_FIRST, 0);
+    let mut results = Vec::new();
     loop {
-        tokio::select! {
-            Some(made) = makes.next() => outcome.take(made),
-            Some(ended) = ends.next() => outcome.take(ended),
-            else => return,
+        while refusals < REFUSALS && running.len() + refusals < window
+            && let Some(job) = jobs.next()
+        {
+            running.push(job);
         }
+        let Some(result) = running.next().await else { return results };
+        match &result {
+            Ok(_) => window = AT_MOST.min(window + 1),
+            Err(_) => refusals += 1,
+        }
+        results.push(result);
     }
 }
 
@@ -63,13 +71,45 @@ async fn make(api: &Api<Pod>, uid: &str, pod: Pod) -> Result<PodView, Problem> {
     }
 }
 
-/// Gone already, or replaced by another pod of the same name: both are what was wanted.
+/// Gone already is what was wanted. A conflict says that the watch has something to show first.
 async fn end(api: &Api<Pod>, pod: &PodView) -> Result<Option<PodView>, Problem> {
     let name = pod.meta.name.as_deref().unwrap_or_default();
     let preconditions = Preconditions { uid: pod.meta.uid.clone(), ..Preconditions::default() };
     match api.delete(name, &DeleteParams::default().preconditions(preconditions)).await {
         Ok(answer) => Ok(answer.left().map(PodView::from).filter(|view| view.shard == Shard::Terminating)),
-        Err(kube::Error::Api(status)) if status.code == 404 || status.code == 409 => Ok(None),
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),
         Err(error) => Err(Problem::of("delete", "Pod", name, error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    /// How many of 100 jobs ran, and how many at most at once, when those that `fails` names are refused.
+    async fn ran(fails: impl Fn(usize) -> bool) -> (usize, usize) {
+        let (running, most, fails) = (&Cell::new(0_usize), &Cell::new(0_usize), &fails);
+        let jobs = (0..100).map(|number| async move {
+            running.set(running.get() + 1);
+            most.set(most.get().max(running.get()));
+            tokio::task::yield_now().await;
+            running.set(running.get() - 1);
+            let refusal = || Problem::NameTaken { kind: "Pod", name: number.to_string() };
+            if fails(number) { Err(refusal()) } else { Ok(()) }
+        });
+        (in_parallel(jobs).await.len(), most.get())
+    }
+
+    #[tokio::test]
+    async fn the_window_grows_with_success_and_four_refusals_end_the_pass() {
+        let (all, most) = ran(|_| false).await;
+        assert_eq!(all, 100);
+        assert!((AT_FIRST + 1..=AT_MOST).contains(&most), "{most} at once");
+        assert_eq!(ran(|_| true).await, (4, 4));
+        assert_eq!(ran(|number| number == 7).await.0, 100);
+        let (some, _) = ran(|number| number >= 50).await;
+        assert!((50 + REFUSALS..=50 + AT_MOST).contains(&some), "{some} ran");
     }
 }

@@ -29,14 +29,6 @@ use crate::metrics::Metrics;
 use crate::names::label;
 use crate::timing::Timing;
 
-/// Why watching could not begin.
-#[derive(Debug, thiserror::Error)]
-pub enum WorldError {
-    /// Neither allowed nor forbidden: no answer.
-    #[error("cannot ask for nodes")]
-    Nodes(#[source] Box<kube::Error>),
-}
-
 /// Everything that is known, kept current by watches.
 pub struct World {
     models: Store<ModelDeployment>,
@@ -57,17 +49,14 @@ struct Written {
 
 impl World {
     /// Starts one watch per kind in `tasks`; `namespace` limits them, and then nodes are watched only if we may.
-    ///
-    /// # Errors
-    /// [`WorldError`].
     pub async fn watch(
         client: &Client,
         namespace: Option<&str>,
         (timing, metrics): (Timing, &Metrics),
         tasks: &mut JoinSet<()>,
-    ) -> Result<Arc<Self>, WorldError> {
+    ) -> Arc<Self> {
         let (models, writer) = reflector::store();
-        let may_read_nodes = namespace.is_none() || may_list_nodes(client).await?;
+        let may_read_nodes = namespace.is_none() || may_list_nodes(client, timing).await;
         let world = Arc::new(Self {
             models,
             pods: Shelf::new(timing.unseen),
@@ -88,7 +77,7 @@ impl World {
         if may_read_nodes {
             tasks.spawn(Arc::clone(&world).follow_nodes(watcher(Api::all(client.clone()), watcher::Config::default())));
         }
-        Ok(world)
+        world
     }
 
     /// Waits until every kind has been listed once.
@@ -228,14 +217,18 @@ where
     }
 }
 
-async fn may_list_nodes(client: &Client) -> Result<bool, WorldError> {
-    match Api::<Node>::all(client.clone()).list_metadata(&ListParams::default().limit(1)).await {
-        Ok(_) => Ok(true),
-        Err(kube::Error::Api(status)) if status.code == 403 => {
-            tracing::info!("nodes may not be read: plans are not compared with them");
-            Ok(false)
+/// Asks until there is an answer: a server that cannot say must not be taken for one that says no.
+async fn may_list_nodes(client: &Client, timing: Timing) -> bool {
+    loop {
+        match Api::<Node>::all(client.clone()).list_metadata(&ListParams::default().limit(1)).await {
+            Ok(_) => return true,
+            Err(kube::Error::Api(status)) if status.code == 403 => {
+                tracing::info!("nodes may not be read: plans are not compared with them");
+                return false;
+            }
+            Err(error) => tracing::warn!(%error, "cannot ask for nodes"),
         }
-        Err(error) => Err(WorldError::Nodes(Box::new(error))),
+        tokio::time::sleep(timing.error_first).await;
     }
 }
 

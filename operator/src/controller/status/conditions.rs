@@ -155,6 +155,9 @@ fn degraded(facts: &Facts<'_>) -> Claim {
     if let Some(error) = &facts.revisions.unreadable {
         return claim("Degraded", true, "RevisionUnreadable", error.to_string());
     }
+    if let Some(problem) = facts.problem {
+        return claim("Degraded", true, problem.reason(), problem.to_string());
+    }
     match recovering(facts) {
         Some(message) => claim("Degraded", true, "ShardLost", message),
         None => claim("Degraded", false, "AsExpected", ""),
