@@ -6,6 +6,7 @@ use shoal_tests::inside::{World, main as run};
 use shoal_tests::tests;
 
 mod cluster {
+    pub(crate) mod bad_input;
     pub(crate) mod bench;
     pub(crate) mod chart;
     pub(crate) mod commands;
@@ -16,7 +17,7 @@ mod cluster {
     pub(crate) mod samples;
     pub(crate) mod scenario;
 }
-use cluster::{chart, commands, crashes, faults, harness, lifecycle, samples};
+use cluster::{bad_input, chart, commands, crashes, faults, harness, lifecycle, samples};
 
 fn main() -> anyhow::Result<ExitCode> {
     run(
@@ -47,6 +48,7 @@ fn main() -> anyhow::Result<ExitCode> {
             faults::a_settled_object_costs_no_write_in_a_hundred_passes,
             faults::a_second_operator_stands_by_and_takes_over_from_a_killed_one,
             crashes::killed_before_or_after_any_write_it_leaves_the_same_as_undisturbed,
+            bad_input::every_field_wrong_in_every_way_is_refused_planned_or_answered,
             crashes::with_all_pods_and_the_operator_gone_at_once_epochs_only_rise,
         ],
     )
