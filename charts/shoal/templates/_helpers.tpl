@@ -40,10 +40,11 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
   resources: [pods]
   verbs: [get, list, watch, create, delete]
 # The client Service and the headless Service of shard names, by server-side apply (create and patch).
-# get: a Service of that name which is somebody else's is left alone. They go with their owner, so no delete.
+# get: a Service of that name which is somebody else's is left alone. They go with their owner.
+# delete: only to make the client Service anew when serving.headless changes, since a Service's address never does.
 - apiGroups: [""]
   resources: [services]
-  verbs: [get, list, watch, create, patch]
+  verbs: [get, list, watch, create, patch, delete]
 # What happened, for `kubectl describe`; repeated events are patched into series.
 - apiGroups: [events.k8s.io]
   resources: [events]

@@ -1,10 +1,15 @@
 //! The cluster that a command talks to: the current kube context, with the caller's own rights.
 
-use kube::api::ObjectMeta;
+use kube::api::{ListParams, ObjectMeta};
 use kube::config::InferConfigError;
+use kube::core::ObjectList;
+use kube::runtime::watcher;
 use kube::{Api, Client, Config};
 
 use crate::crd::ModelDeployment;
+
+/// Names that a hint holds at most.
+const HINTS: usize = 6;
 
 /// Where a command looks.
 #[derive(Debug, clap::Args)]
@@ -24,12 +29,26 @@ pub enum ClusterError {
     #[error("the kube context cannot be used")]
     Client(#[source] Box<kube::Error>),
     /// There is no such object.
-    #[error("namespace {namespace} has no ModelDeployment {name}")]
+    #[error("namespace {namespace} has no ModelDeployment {name}{hint}")]
     Missing {
         /// Its name.
         name: String,
         /// Where it was looked for.
         namespace: String,
+        /// What there is instead, if the caller may know.
+        hint: String,
+    },
+    /// The kind itself is unknown there.
+    #[error("this cluster does not know ModelDeployments; install them with helm install shoal charts/shoal")]
+    NotInstalled,
+    /// The watch cannot go on: not allowed, or nothing to watch.
+    #[error("cannot watch {what}")]
+    Watch {
+        /// What was watched.
+        what: &'static str,
+        /// The API server's answer.
+        #[source]
+        source: Box<watcher::Error>,
     },
     /// The API server refused, or did not answer.
     #[error("cannot {what}")]
@@ -61,14 +80,60 @@ impl Session {
         Api::namespaced(self.client.clone(), &self.namespace)
     }
 
-    /// The object, or an error that names it.
+    /// The object, or an error that names it and what there is instead.
     pub(super) async fn model(&self, name: &str) -> Result<ModelDeployment, ClusterError> {
         let found = self.models().get_opt(name).await.map_err(during("read the ModelDeployment"))?;
-        found.ok_or_else(|| self.missing(name))
+        match found {
+            Some(model) => Ok(model),
+            None => Err(self.missing(name).await),
+        }
     }
 
-    pub(super) fn missing(&self, name: &str) -> ClusterError {
-        ClusterError::Missing { name: name.to_owned(), namespace: self.namespace.clone() }
+    /// Why `name` was not found.
+    pub(super) async fn missing(&self, name: &str) -> ClusterError {
+        let hint = match list(&self.models()).await {
+            Err(ClusterError::NotInstalled) => return ClusterError::NotInstalled,
+            // Whoever may not list them gets no hint.
+            Err(_) => String::new(),
+            Ok(models) => hint(models.items.iter().map(|model| self::name(&model.metadata)).collect()),
+        };
+        ClusterError::Missing { name: name.to_owned(), namespace: self.namespace.clone(), hint }
+    }
+}
+
+/// All ModelDeployments that `api` reaches.
+pub(super) async fn list(api: &Api<ModelDeployment>) -> Result<ObjectList<ModelDeployment>, ClusterError> {
+    match api.list(&ListParams::default()).await {
+        Err(kube::Error::Api(status)) if status.is_not_found() => Err(ClusterError::NotInstalled),
+        answer => answer.map_err(during("list ModelDeployments")),
+    }
+}
+
+fn hint(mut names: Vec<&str>) -> String {
+    names.sort_unstable();
+    let more = names.len().saturating_sub(HINTS);
+    names.truncate(HINTS);
+    match (names.as_slice(), more) {
+        ([], _) => "; it has none (another namespace: -n NAMESPACE)".to_owned(),
+        (names, 0) => format!("; it has {}", names.join(", ")),
+        (names, more) => format!("; it has {} and {more} more", names.join(", ")),
+    }
+}
+
+/// An error of a watch that goes on by itself is told on standard error; one that cannot go on is returned.
+pub(super) fn or_go_on<T>(event: watcher::Result<T>, what: &'static str) -> Result<Option<T>, ClusterError> {
+    let refused = |error: &kube::Error| matches!(error, kube::Error::Api(status) if (400..500).contains(&status.code) && status.code != 410 && status.code != 429);
+    match event {
+        Ok(event) => Ok(Some(event)),
+        Err(source) => match &source {
+            watcher::Error::InitialListFailed(error) | watcher::Error::WatchStartFailed(error) if refused(error) => {
+                Err(ClusterError::Watch { what, source: Box::new(source) })
+            }
+            _ => {
+                eprintln!("watching {what}: {source}; trying again");
+                Ok(None)
+            }
+        },
     }
 }
 
@@ -80,4 +145,16 @@ pub(super) fn during(what: &'static str) -> impl Fn(kube::Error) -> ClusterError
 /// The name, which every stored object has.
 pub(super) fn name(metadata: &ObjectMeta) -> &str {
     metadata.name.as_deref().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hint_names_what_there_is_but_not_everything() {
+        assert_eq!(hint(vec![]), "; it has none (another namespace: -n NAMESPACE)");
+        assert_eq!(hint(vec!["b", "a"]), "; it has a, b");
+        assert_eq!(hint(vec!["8", "7", "6", "5", "4", "3", "2", "1"]), "; it has 1, 2, 3, 4, 5, 6 and 2 more");
+    }
 }

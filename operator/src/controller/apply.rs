@@ -119,6 +119,8 @@ pub struct Work {
     pub create: Vec<Pod>,
     /// Pods to tell to end.
     pub delete: Vec<std::sync::Arc<PodView>>,
+    /// Services of ours to delete first, because what is to change in them never changes.
+    pub outdated: Vec<std::sync::Arc<ServiceView>>,
     /// Services to make or to correct; `true`: seen and ours.
     pub services: Vec<(Service, bool)>,
 }
@@ -134,6 +136,9 @@ impl Work {
 /// Carries out all of `work`, pods in parallel; one problem does not stop the rest.
 pub async fn apply(client: &Client, namespace: &str, uid: &str, work: Work) -> Outcome {
     let mut outcome = Outcome::default();
+    for view in work.outdated {
+        outcome.problem = services::delete(client, namespace, &view).await.err().or(outcome.problem.take());
+    }
     // Services first: shards resolve one another's names as soon as they start.
     for (service, ours) in work.services {
         match services::apply(client, namespace, uid, (service, ours)).await {

@@ -41,10 +41,10 @@ pub fn group(revision: &Revision, group: GroupId) -> GroupPods {
     GroupPods { group, pods: (0..revision.shards).map(|rank| pod::pod(revision, group, Rank(rank))).collect() }
 }
 
-/// The Services of a model.
+/// The Services of a model; `headless`: the client Service resolves to pods.
 #[must_use]
-pub fn services(owner: &Owner) -> Services {
-    Services { client: service::client(owner), shards: service::shards(owner) }
+pub fn services(owner: &Owner, headless: bool) -> Services {
+    Services { client: service::client(owner, headless), shards: service::shards(owner) }
 }
 
 /// Selects exactly one pod per group: `status.selector` of the scale subresource.

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use kube::runtime::reflector::ObjectRef;
 
 pub use self::pod::PodView;
-pub use self::service::{Owned, ServiceView};
+pub use self::service::{Owned, ServiceView, is_headless};
 pub use self::shelf::Shelf;
 pub use self::watches::World;
 use crate::crd::ModelDeployment;

@@ -29,8 +29,8 @@ pub fn members<'a>(uid: &str, pods: &'a [Arc<PodView>]) -> Members<'a> {
 
 /// Joins what exists with what was decided.
 ///
-/// Until a revision has been written to the status, everything that exists is the unfinished first creation;
-/// afterwards every decision is written before it is carried out, so what is not listed is being removed.
+/// Until a revision has been written to the status, or when the status is lost, the newest formation of every slot that
+/// exists is an unfinished first creation, and an older one is being removed; afterwards every decision is written before it is carried out, so what is not listed is being removed.
 /// `sizes`: shards of a group by revision, as far as known.
 #[must_use]
 pub fn observe(
@@ -50,11 +50,12 @@ pub fn observe(
     }
     for (&(index, epoch), ranks) in members {
         let Some(place) = ranks.values().find_map(|pod| pod.place.as_ref()) else { continue };
+        let newest = members.range((index, epoch + 1)..=(index, u64::MAX)).next().is_none();
         let group = groups.entry((index, epoch)).or_insert_with(|| Group {
             index,
             epoch,
             revision: place.revision.clone(),
-            known: if first { Known::Forming } else { Known::Removed },
+            known: if first && newest { Known::Forming } else { Known::Removed },
             shards: vec![Shard::Missing; sizes.get(&place.revision).copied().unwrap_or(0)],
             created: None,
         });
@@ -133,6 +134,16 @@ mod tests {
             shown(&pods, &ModelDeploymentStatus::default()),
             [(0, 1, Known::Forming, vec![Shard::Running, Shard::Missing])]
         );
+    }
+
+    #[test]
+    fn without_a_status_only_the_newest_formation_of_a_slot_counts() {
+        let pods = [pod(0, 1, 0, "us"), pod(0, 3, 0, "us"), pod(0, 3, 1, "us"), pod(1, 2, 0, "us")];
+        let known: Vec<_> = shown(&pods, &ModelDeploymentStatus::default())
+            .into_iter()
+            .map(|(index, epoch, known, _)| (index, epoch, known))
+            .collect();
+        assert_eq!(known, [(0, 1, Known::Removed), (0, 3, Known::Forming), (1, 2, Known::Forming)]);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::apply::{Happening, Problem, Work};
-use super::dereference::{Found, Owned, PodView};
+use super::dereference::{Found, Owned, PodView, is_headless};
 use super::observe::{Members, members, observe};
 use super::plan::{self, Plan, Revision};
 use super::revisions::Revisions;
@@ -85,10 +85,13 @@ impl<'a> Pass<'a> {
     pub fn work(&self) -> Work {
         let mut work = Work::default();
         let (Some(owner), Some(_)) = (&self.owner, self.revisions.wanted()) else { return self.removals(work) };
-        let services = build::services(owner);
+        let services = build::services(owner, self.input.model.spec.serving.headless);
         for service in [services.client, services.shards] {
             let there = self.input.found.services.iter().find(|view| view.meta.name == service.metadata.name);
             let ours = there.filter(|view| view.controller.as_deref() == Some(owner.uid.as_str()));
+            if let Some(view) = ours.filter(|view| view.headless != is_headless(&service)) {
+                work.outdated.push(Arc::clone(view));
+            }
             if ours.is_none_or(|view| view.owned != Owned::of(&service)) {
                 work.services.push((service, ours.is_some()));
             }

@@ -87,7 +87,7 @@ fn the_pods_and_services_of_the_tiny_model_are_these() {
     let group = build::group(&revision, GroupId { index: GroupIndex(0), epoch: Epoch(2) });
     insta::assert_yaml_snapshot!("tiny-pod-0", group.pods[0]);
     assert_eq!(group.pods.len(), 2);
-    let services = build::services(&spec.owner);
+    let services = build::services(&spec.owner, false);
     insta::assert_yaml_snapshot!("tiny-services", [services.client, services.shards]);
 }
 

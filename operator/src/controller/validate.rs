@@ -242,12 +242,13 @@ fn check_shape(shape: &ModelShape, context_tokens: u32, shards: Option<u32>) -> 
     }
 }
 
-/// Without what never changes a pod (replicas, rollout) and what was already turned into a plan (shape).
+/// Without what never changes a pod (replicas, rollout, headless) and what was already turned into a plan (shape).
 fn compact(spec: &ModelDeploymentSpec) -> String {
     let mut kept = spec.clone();
     kept.model.shape = None;
     kept.replicas = 1;
     kept.rollout = Rollout::default();
+    kept.serving.headless = false;
     serde_json::to_string(&kept).expect("a spec has only string keys, so it should serialize")
 }
 
@@ -255,6 +256,7 @@ fn asked(spec: &ModelDeploymentSpec, restarted_at: Option<&str>) -> String {
     let mut asked = spec.clone();
     asked.replicas = 1;
     asked.rollout = Rollout::default();
+    asked.serving.headless = false;
     serde_json::to_string(&(asked, restarted_at)).expect("a spec has only string keys, so it should serialize")
 }
 
@@ -268,7 +270,7 @@ fn not_yet(validated: &Validated) -> Option<Rejection> {
         format!("sharding.strategy {:?} is not supported yet; supported: Experts", validated.strategy)
     } else if !validated.source.is_mounted() {
         let scheme = validated.source.scheme();
-        format!("model source {scheme}:// is not supported yet; supported: file://, pvc://")
+        format!("model source {scheme}:// is not supported yet; supported: file://, pvc://, oci://")
     } else if format == Some(crate::crd::WeightFormat::FP8) {
         "weights in FP8 are not supported yet; supported: F32, F16, BF16".to_owned()
     } else if !(architecture.is_empty() || architecture.starts_with("Deepseek")) {

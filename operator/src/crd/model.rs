@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct ModelSpec {
-    /// `file:///dir` (in the worker's file system), `pvc://claim/path` or `hf://org/name@rev`.
+    /// `file:///dir` (in the worker's file system), `pvc://claim/path`, `oci://registry/repository:tag` (its root) or
+    /// `hf://org/name@rev`.
     #[schemars(length(min = 1, max = 1024))]
     #[x_kube(
         validation = Rule::new("self.matches('^(file|pvc|hf|s3|oci)://.+')")

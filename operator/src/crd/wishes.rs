@@ -73,6 +73,9 @@ pub struct Serving {
     #[serde(default = "default_sequences")]
     #[schemars(range(min = 1, max = 65_536))]
     pub max_concurrent_sequences: i32,
+    /// Resolve the client Service to the pods themselves, for clients that balance by round_robin.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub headless: bool,
 }
 
 fn default_context_tokens() -> i32 {
@@ -85,7 +88,11 @@ fn default_sequences() -> i32 {
 
 impl Default for Serving {
     fn default() -> Self {
-        Self { context_tokens: default_context_tokens(), max_concurrent_sequences: default_sequences() }
+        Self {
+            context_tokens: default_context_tokens(),
+            max_concurrent_sequences: default_sequences(),
+            headless: false,
+        }
     }
 }
 
@@ -129,7 +136,7 @@ impl Default for Rollout {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct PlacementWishes {
-    /// Node label over whose values the groups are spread, if possible.
+    /// Node label over whose values the groups are spread, each within one, if possible.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 317))]
     pub spread_groups_by: Option<String>,

@@ -211,6 +211,9 @@ impl Localizer<'_> {
             ..Volume::default()
         };
         let allowed = "emptyDir or persistentVolumeClaim";
+        if let Some(reference) = volume.image.as_ref().and_then(|image| image.reference.as_deref()) {
+            return Err(self.refusal(&format!("the image volume oci://{reference}"), "file:// or pvc:// as the source"));
+        }
         self.refuse(*volume != honoured, &format!("the source of volume {name}"), allowed)?;
         match (empty_dir, claim, &self.table.model_root) {
             (Some(_), None, _) => {

@@ -132,7 +132,7 @@ impl Model {
         let owner = &wanted.revision.spec.owner;
         let name = owner.name.to_string();
         let claim = Claim::new(folder, &name)?;
-        let service = build::services(owner).client;
+        let service = build::services(owner, false).client;
         let mut forwarders = BTreeMap::new();
         for port in service.spec.iter().flat_map(|spec| spec.ports.iter().flatten()) {
             let port_name = port.name.clone().unwrap_or_default();

@@ -8,22 +8,57 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use super::super::cluster::name;
 use crate::crd::{GroupPhase, ModelDeployment, ModelDeploymentStatus};
 
-/// One line per model.
-pub(super) fn table(models: &[ModelDeployment], now: Timestamp) -> String {
-    let head = ["NAME", "READY", "GROUPS", "AGE", "PLAN", "REASON"].map(str::to_owned);
-    let rows = models.iter().map(|model| {
-        let status = model.status.clone().unwrap_or_default();
-        let ready = condition(&status, "Ready");
-        [
-            name(&model.metadata).to_owned(),
-            ready.map_or("Unknown", |ready| ready.status.as_str()).to_owned(),
-            status.groups_ready.clone(),
-            age(model, now),
-            status.plan.as_ref().map(|plan| plan.summary.clone()).unwrap_or_default(),
-            ready.map(|ready| ready.reason.clone()).unwrap_or_default(),
-        ]
-    });
-    aligned(std::iter::once(head).chain(rows).collect(), "")
+/// One line per model. Columns only grow, so that lines printed later still stand below the head.
+pub(super) struct Table {
+    namespaces: bool,
+    widths: Vec<usize>,
+}
+
+impl Table {
+    /// `namespaces`: with a column for them.
+    pub(super) fn new(namespaces: bool) -> Self {
+        Self { namespaces, widths: Vec::new() }
+    }
+
+    /// The head and a line per model.
+    pub(super) fn whole(&mut self, models: &[ModelDeployment], now: Timestamp) -> String {
+        let head = ["NAMESPACE", "NAME", "READY", "GROUPS", "AGE", "PLAN", "REASON"].map(str::to_owned);
+        let rows = models.iter().map(|model| row(model, now));
+        self.lines(std::iter::once(head).chain(rows).collect())
+    }
+
+    /// One line more.
+    pub(super) fn row(&mut self, model: &ModelDeployment, now: Timestamp) -> String {
+        self.lines(vec![row(model, now)])
+    }
+
+    /// The last line of a model.
+    pub(super) fn gone(&mut self, model: &ModelDeployment) -> String {
+        let nothing = ModelDeployment { status: None, ..model.clone() };
+        let [namespace, name, ..] = row(&nothing, Timestamp::UNIX_EPOCH);
+        let [ready, groups, age, plan] = ["False", "", "", ""].map(str::to_owned);
+        self.lines(vec![[namespace, name, ready, groups, age, plan, "Deleted".to_owned()]])
+    }
+
+    fn lines(&mut self, rows: Vec<[String; 7]>) -> String {
+        let skipped = usize::from(!self.namespaces);
+        let rows: Vec<Vec<String>> = rows.into_iter().map(|row| row.into_iter().skip(skipped).collect()).collect();
+        padded(&rows, &mut self.widths, "")
+    }
+}
+
+fn row(model: &ModelDeployment, now: Timestamp) -> [String; 7] {
+    let status = model.status.clone().unwrap_or_default();
+    let ready = condition(&status, "Ready");
+    [
+        model.metadata.namespace.clone().unwrap_or_default(),
+        name(&model.metadata).to_owned(),
+        ready.map_or("Unknown", |ready| ready.status.as_str()).to_owned(),
+        status.groups_ready.clone(),
+        age(model, now),
+        status.plan.as_ref().map(|plan| plan.summary.clone()).unwrap_or_default(),
+        ready.map(|ready| ready.reason.clone()).unwrap_or_default(),
+    ]
 }
 
 /// Everything that is known of one model.
@@ -121,13 +156,22 @@ fn short(later: Timestamp, earlier: Timestamp) -> String {
     }
 }
 
-/// Columns as wide as their widest cell, two spaces apart; the last is not padded.
+/// Columns as wide as their widest cell.
 fn aligned<const N: usize>(rows: Vec<[String; N]>, indent: &str) -> String {
-    let widths: [usize; N] =
-        std::array::from_fn(|at| rows.iter().map(|row| row[at].chars().count()).max().unwrap_or_default());
+    padded(&rows.into_iter().map(Vec::from).collect::<Vec<_>>(), &mut Vec::new(), indent)
+}
+
+/// Columns two spaces apart, at least `widths` wide, which grow to the widest cell; the last is not padded.
+fn padded(rows: &[Vec<String>], widths: &mut Vec<usize>, indent: &str) -> String {
+    for row in rows {
+        widths.resize(widths.len().max(row.len()), 0);
+        for (cell, width) in row.iter().zip(widths.iter_mut()) {
+            *width = cell.chars().count().max(*width);
+        }
+    }
     let mut text = String::new();
-    for row in &rows {
-        let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}"));
+    for row in rows {
+        let cells = row.iter().zip(widths.iter()).map(|(cell, width)| format!("{cell:width$}"));
         let line = cells.collect::<Vec<_>>().join("  ");
         text += &format!("{indent}{}\n", line.trim_end());
     }
@@ -162,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn a_model_is_told_whole_and_several_as_a_table() {
+    fn a_model_is_told_whole() {
         let now = "2026-01-01T00:10:00Z".parse().unwrap();
         assert_eq!(
             report(&model(), now),
@@ -175,9 +219,24 @@ mod tests {
              \x20 1      3      aa        Lost   1/2     rank 1\n\
              \nlost and formed again:\n  group 1: epoch 3, 2 losses, last OutOfMemory, next try in 30s\n"
         );
+    }
+
+    #[test]
+    fn several_are_a_table_whose_later_lines_stand_below_its_head() {
+        let now = "2026-01-01T00:10:00Z".parse().unwrap();
+        let mut table = Table::new(false);
         assert_eq!(
-            table(&[model()], now),
+            table.whole(&[model()], now),
             "NAME  READY  GROUPS  AGE  PLAN     REASON\ntiny  False  1/2     10m  2 × CPU  Unfinished\n"
+        );
+        let mut other = model();
+        other.metadata.name = Some("t".to_owned());
+        assert_eq!(table.row(&other, now), "t     False  1/2     10m  2 × CPU  Unfinished\n");
+        assert_eq!(table.gone(&other), "t     False                        Deleted\n");
+        other.metadata.namespace = Some("team".to_owned());
+        assert_eq!(
+            Table::new(true).whole(&[other], now),
+            "NAMESPACE  NAME  READY  GROUPS  AGE  PLAN     REASON\nteam       t     False  1/2     10m  2 × CPU  Unfinished\n"
         );
     }
 

@@ -1,7 +1,7 @@
-//! Services: server-side apply, only when absent or controlled by us.
+//! Services: server-side apply, only when absent or controlled by us; deleted only to be made anew.
 
 use k8s_openapi::api::core::v1::Service;
-use kube::api::{Patch, PatchParams};
+use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 use kube::{Api, Client};
 
 use super::Problem;
@@ -31,5 +31,19 @@ pub(super) async fn apply(
     match applied {
         Ok(service) => Some(ServiceView::from(service)).filter(is_ours).ok_or_else(taken),
         Err(error) => Err(Problem::of("apply", "Service", &name, error)),
+    }
+}
+
+/// Deletes exactly the Service that was seen.
+pub(super) async fn delete(client: &Client, namespace: &str, view: &ServiceView) -> Result<(), Problem> {
+    let api: Api<Service> = Api::namespaced(client.clone(), namespace);
+    let name = view.meta.name.as_deref().unwrap_or_default();
+    let preconditions = Preconditions { uid: view.meta.uid.clone(), ..Preconditions::default() };
+    let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
+    match api.delete(name, &params).await {
+        Ok(_) => Ok(()),
+        // It is gone, or another one has its name: what follows will see.
+        Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
+        Err(error) => Err(Problem::of("delete", "Service", name, error)),
     }
 }

@@ -6,7 +6,7 @@ mod scheduling;
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{
-    EmptyDirVolumeSource, LocalObjectReference, PersistentVolumeClaimVolumeSource, Pod, PodSchedulingGate,
+    EmptyDirVolumeSource, ImageVolumeSource, LocalObjectReference, PersistentVolumeClaimVolumeSource, Pod, PodSchedulingGate,
     PodSecurityContext, PodSpec, SeccompProfile, Volume,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
@@ -47,7 +47,7 @@ pub(super) fn pod(revision: &Revision, group: GroupId, rank: Rank) -> Pod {
         node_selector: (!asked.node_selector.is_empty()).then(|| asked.node_selector.clone()),
         tolerations: Some(scheduling::tolerations(asked)),
         affinity: scheduling::affinity(revision, group),
-        topology_spread_constraints: scheduling::spread(revision, rank),
+        topology_spread_constraints: scheduling::spread(revision, group),
         priority_class_name: asked.priority_class_name.clone(),
         runtime_class_name: asked.runtime_class_name.clone(),
         scheduler_name: asked.scheduler_name.clone(),
@@ -100,9 +100,18 @@ fn security() -> PodSecurityContext {
 fn volumes(source: &ModelSource) -> Vec<Volume> {
     let limit = EmptyDirVolumeSource { size_limit: Some(Quantity("64Mi".to_owned())), ..Default::default() };
     let tmp = Volume { name: TMP_VOLUME.to_owned(), empty_dir: Some(limit), ..Default::default() };
-    let ModelSource::Claim { claim, .. } = source else { return vec![tmp] };
-    let claim = PersistentVolumeClaimVolumeSource { claim_name: claim.clone(), read_only: Some(true) };
-    let model = Volume { name: MODEL_VOLUME.to_owned(), persistent_volume_claim: Some(claim), ..Default::default() };
+    let model = Volume { name: MODEL_VOLUME.to_owned(), ..Default::default() };
+    let model = match source {
+        ModelSource::Claim { claim, .. } => {
+            let claim = PersistentVolumeClaimVolumeSource { claim_name: claim.clone(), read_only: Some(true) };
+            Volume { persistent_volume_claim: Some(claim), ..model }
+        }
+        ModelSource::Image { reference } => {
+            let image = ImageVolumeSource { reference: Some(reference.clone()), pull_policy: None };
+            Volume { image: Some(image), ..model }
+        }
+        ModelSource::File { .. } | ModelSource::Hub { .. } | ModelSource::Bucket { .. } => return vec![tmp],
+    };
     vec![tmp, model]
 }
 

@@ -10,12 +10,14 @@ use super::{common_labels, owner_reference};
 use crate::controller::validate::Owner;
 use crate::names::{label, port};
 
-/// Selects every accepting shard of every revision: a rollout never takes the Service away.
-pub(super) fn client(owner: &Owner) -> Service {
+/// Selects every accepting shard of every revision: a rollout never takes the Service away. Headless, it resolves to
+/// the ready ones among them, so that a client can balance by itself.
+pub(super) fn client(owner: &Owner, headless: bool) -> Service {
     let accepts = (label::ACCEPTS.to_owned(), "true".to_owned());
     let selector = BTreeMap::from([(label::MODEL.to_owned(), owner.name.to_string()), accepts]);
     let ports = vec![named("grpc", port::GRPC, "kubernetes.io/h2c"), named("http", port::HTTP, "http")];
-    let spec = ServiceSpec { selector: Some(selector), ports: Some(ports), ..Default::default() };
+    let cluster_ip = headless.then(|| "None".to_owned());
+    let spec = ServiceSpec { cluster_ip, selector: Some(selector), ports: Some(ports), ..Default::default() };
     Service { metadata: meta(owner, owner.name.service()), spec: Some(spec), status: None }
 }
 

@@ -24,6 +24,8 @@ pub struct ServiceView {
     pub controller: Option<String>,
     /// Of the fields that we own, as they are.
     pub owned: Owned,
+    /// Without an address of its own, which never changes in a Service.
+    pub headless: bool,
 }
 
 /// Digest of the owned fields of a Service, equal for what was built and for what the API server stores of it.
@@ -68,7 +70,7 @@ impl Owned {
         let fields = Fields {
             labels: labels.filter(|(k, _)| k.starts_with(prefix)).map(|(k, v)| (k.as_str(), v.as_str())).collect(),
             selector: spec.selector.as_ref(),
-            headless: spec.cluster_ip.as_deref() == Some("None"),
+            headless: is_headless(service),
             publish_not_ready: spec.publish_not_ready_addresses == Some(true),
             ports: ports.collect(),
         };
@@ -77,15 +79,22 @@ impl Owned {
     }
 }
 
+/// Whether a Service has no address of its own.
+#[must_use]
+pub fn is_headless(service: &Service) -> bool {
+    service.spec.as_ref().and_then(|spec| spec.cluster_ip.as_deref()) == Some("None")
+}
+
 impl From<Service> for ServiceView {
     fn from(service: Service) -> Self {
-        let owned = Owned::of(&service);
+        let (owned, headless) = (Owned::of(&service), is_headless(&service));
         let metadata = service.metadata;
         let owners = metadata.owner_references.unwrap_or_default();
         Self {
             model: metadata.labels.and_then(|mut labels| labels.remove(label::MODEL)),
             controller: owners.into_iter().find(|owner| owner.controller == Some(true)).map(|owner| owner.uid),
             owned,
+            headless,
             meta: ObjectMeta {
                 name: metadata.name,
                 namespace: metadata.namespace,

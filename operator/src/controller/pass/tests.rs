@@ -11,6 +11,7 @@ use super::*;
 use crate::controller::dereference::ServiceView;
 use crate::controller::recover::later;
 use crate::controller::rollout::{LossReason, Shard};
+use crate::crd::GroupPhase;
 use crate::names::label;
 
 /// An API server that holds one model and does what it is told.
@@ -60,12 +61,14 @@ impl World {
         for (verb, names) in [
             ("make", named(work.create.iter().map(|pod| pod.metadata.name.clone().unwrap()).collect())),
             ("end", named(work.delete.iter().map(|pod| pod.meta.name.clone().unwrap()).collect())),
+            ("unmake", work.outdated.len().to_string().replace('0', "")),
             ("services", work.services.len().to_string().replace('0', "")),
         ] {
             if !names.is_empty() {
                 line.push(format!("{verb} {names}"));
             }
         }
+        self.found.services.retain(|view| !work.outdated.contains(view));
         self.found
             .services
             .extend(work.services.iter().map(|(service, _)| Arc::new(ServiceView::from(service.clone()))));
@@ -229,4 +232,105 @@ fn a_lost_group_of_the_old_revision_comes_back_with_its_old_image() {
         .map(|pod| (pod.metadata.labels.as_ref().unwrap()[label::GROUP].clone(), image(pod)))
         .collect();
     assert_eq!(made, BTreeMap::from([("0".to_owned(), "i".to_owned())]));
+}
+
+#[test]
+fn a_client_service_that_becomes_headless_is_made_anew_and_no_pod_is_touched() {
+    let mut world = World::served(2);
+    world.edit(|model| model.spec.serving.headless = true);
+    world.pass();
+    world.pass();
+    world.edit(|model| model.spec.serving.headless = false);
+    world.pass();
+    world.pass();
+    assert_eq!(world.lines, ["unmake 1; services 1; status", "", "unmake 1; services 1; status", ""]);
+}
+
+/// As after a restore from a backup that kept no status, or a `kubectl replace --subresource=status`.
+fn forget(world: &mut World) {
+    world.model.status = None;
+    world.lines.clear();
+}
+
+/// A model of two groups, the first of them at epoch 3.
+fn lost_twice() -> World {
+    let mut world = World::served(2);
+    for epoch in ["g0-e1-r0", "g0-e2-r1"] {
+        world.change(epoch, Shard::Lost(LossReason::Exited));
+        world.pass();
+        world.now = later(world.now, Duration::from_secs(60));
+        world.pass();
+        world.all_ready();
+        world.pass();
+    }
+    world
+}
+
+fn groups(world: &World) -> Vec<(i32, i64, GroupPhase)> {
+    let status = world.model.status.as_ref().unwrap();
+    status.groups.iter().map(|group| (group.index, group.epoch, group.phase)).collect()
+}
+
+#[test]
+fn without_its_status_a_served_model_is_recognised_by_its_pods() {
+    let mut world = lost_twice();
+    let before = world.model.status.clone().unwrap();
+    assert_eq!(groups(&world), [(0, 3, GroupPhase::Ready), (1, 1, GroupPhase::Ready)]);
+    forget(&mut world);
+    world.pass();
+    world.pass();
+    assert_eq!(world.lines, ["status", ""]);
+    assert_eq!(groups(&world), [(0, 3, GroupPhase::Ready), (1, 1, GroupPhase::Ready)]);
+    let after = world.model.status.clone().unwrap();
+    assert_eq!((&after.revisions, after.available_groups), (&before.revisions, 2));
+    assert_eq!(world.condition("Ready"), says("True", "AllGroupsAvailable"));
+    // The next epoch follows those that the labels tell.
+    world.change("g0-e3-r0", Shard::Lost(LossReason::Exited));
+    world.pass();
+    assert_eq!(
+        world.lines.last().unwrap(),
+        "remember; make g0-e4-r0 g0-e4-r1; end g0-e3-r0 g0-e3-r1; tell GroupLost GroupCreated; status"
+    );
+}
+
+#[test]
+fn without_its_status_a_formation_that_still_ends_is_no_second_group() {
+    let mut world = World::served(2);
+    let ending: Vec<_> = world.found.pods.iter().filter(|pod| pod.place.as_ref().unwrap().index == 0).cloned().collect();
+    world.change("g0-e1-r0", Shard::Lost(LossReason::Exited));
+    world.pass();
+    world.all_ready();
+    let ending = ending.iter().map(|pod| Arc::new(PodView { shard: Shard::Terminating, ..(**pod).clone() }));
+    world.found.pods.extend(ending);
+    forget(&mut world);
+    // A wish that is not fulfilled yet leaves room for a group, which the ending one must not fill.
+    world.model.spec.replicas = 3;
+    world.pass();
+    world.pass();
+    assert_eq!(world.lines, ["make g2-e1-r0 g2-e1-r1; tell GroupCreated; status", ""]);
+}
+
+#[test]
+fn a_rollout_that_lost_its_status_goes_on_within_its_budgets() {
+    let mut world = World::served(2);
+    world.edit(|model| model.spec.pod.image = Some("new".into()));
+    world.pass();
+    forget(&mut world);
+    let mut available = Vec::new();
+    for _ in 0..4 {
+        world.pass();
+        world.all_ready();
+        available.push(world.model.status.as_ref().unwrap().available_groups);
+    }
+    assert_eq!(
+        world.lines,
+        [
+            "status",
+            "remember; make g3-e1-r0 g3-e1-r1; end g1-e1-r0 g1-e1-r1; tell GroupRemoved GroupCreated; status",
+            "remember; end g0-e1-r0 g0-e1-r1; tell GroupRemoved",
+            "status",
+        ]
+    );
+    assert_eq!(available, [2, 2, 2, 2]);
+    assert_eq!(world.condition("Ready"), says("True", "AllGroupsAvailable"));
 }

@@ -71,7 +71,7 @@ fn what_is_not_built_yet_is_planned_but_not_supported() {
 }
 
 #[test]
-fn replicas_and_rollout_are_not_part_of_what_makes_a_revision() {
+fn replicas_rollout_and_the_service_are_not_part_of_what_makes_a_revision() {
     let asked = |spoil: fn(&mut ModelDeployment)| {
         let mut object = good();
         spoil(&mut object);
@@ -80,6 +80,7 @@ fn replicas_and_rollout_are_not_part_of_what_makes_a_revision() {
     let same = asked(|_| ());
     assert_eq!(asked(|o| o.spec.replicas = 7), same);
     assert_eq!(asked(|o| o.spec.rollout.max_surge = 3), same);
+    assert_eq!(asked(|o| o.spec.serving.headless = true), same);
     assert_ne!(asked(|o| o.spec.serving.context_tokens = 128), same);
     assert_ne!(asked(|o| o.restart()), same);
 }

@@ -139,8 +139,8 @@ fn mounts(source: &ModelSource) -> Vec<VolumeMount> {
         ..Default::default()
     };
     let mut mounts = vec![mount(TMP_VOLUME, "/tmp", None)];
-    if matches!(source, ModelSource::Claim { .. }) {
-        mounts.push(mount(MODEL_VOLUME, ModelSource::CLAIM_MOUNT, Some(true)));
+    if matches!(source, ModelSource::Claim { .. } | ModelSource::Image { .. }) {
+        mounts.push(mount(MODEL_VOLUME, ModelSource::MOUNT, Some(true)));
     }
     mounts
 }
