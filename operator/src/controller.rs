@@ -26,6 +26,7 @@ use kube::Client;
 use self::apply::{Outcome, Problem, Teller, apply, remember};
 use self::dereference::{ModelKey, World};
 use self::pass::{Input, Pass};
+use self::rollout::Turn;
 use crate::crd::{ModelDeployment, ModelDeploymentStatus};
 use crate::metrics::{Metrics, ReasonLabel};
 use crate::timing::Timing;
@@ -100,7 +101,8 @@ impl Controller {
         // 2. validate, 3. plan, 4. rollout: no client
         let (default_image, timing) = (self.default_image.as_str(), &self.timing);
         let now = Timestamp::now();
-        let input = Input { model: &model, found: &found, inventory: &inventory, default_image, timing, now };
+        let input =
+            Input { model: &model, found: &found, inventory: &inventory, default_image, timing, turn: Turn::May, now };
         let pass = Pass::decide(&input);
         // 5. build: no client
         let work = pass.work();

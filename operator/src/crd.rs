@@ -8,6 +8,7 @@
 pub mod admit;
 pub mod model;
 pub mod pod;
+mod span;
 pub mod status;
 pub mod wishes;
 
@@ -16,11 +17,12 @@ use serde::{Deserialize, Serialize};
 
 pub use self::model::{ModelShape, ModelSpec, WeightFormat};
 pub use self::pod::{EnvVariable, PodSpec, PullSecret, ResourceAmounts, SchedulingGate, Toleration};
+pub use self::span::Span;
 pub use self::status::{
     GroupPhase, GroupStatus, LayoutStatus, ModelDeploymentStatus, PlanStatus, RecoveryStatus, RejectedLayout,
     RevisionStatus,
 };
-pub use self::wishes::{Backend, Hardware, PlacementWishes, Rollout, Serving, Sharding, Strategy};
+pub use self::wishes::{Backend, Hardware, PlacementWishes, RecoveryWishes, Rollout, Serving, Sharding, Strategy};
 
 /// API group of [`ModelDeployment`].
 pub const GROUP: &str = "inference.shoal.dev";
@@ -56,7 +58,9 @@ pub const RESTARTED_AT: &str = "inference.shoal.dev/restartedAt";
     ),
     printcolumn(name = "Source", type_ = "string", priority = 1, json_path = ".spec.model.source"),
     validation = Rule::new("self.metadata.name.size() <= 40 && self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')")
-        .message("metadata.name must be a DNS-1035 label of at most 40 characters")
+        .message("metadata.name must be a DNS-1035 label of at most 40 characters"),
+    validation = Rule::new("!has(self.spec.sharding) || !has(self.spec.sharding.shards) || !has(self.spec.rollout) || !has(self.spec.rollout.maxAccelerators) || self.spec.rollout.maxAccelerators >= self.spec.sharding.shards")
+        .message("rollout.maxAccelerators must hold at least the shards of one group")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct ModelDeploymentSpec {
@@ -78,6 +82,9 @@ pub struct ModelDeploymentSpec {
     /// How groups are replaced.
     #[serde(default)]
     pub rollout: Rollout,
+    /// How lost groups come back.
+    #[serde(default, skip_serializing_if = "RecoveryWishes::is_default")]
+    pub recovery: RecoveryWishes,
     /// Where pods go.
     #[serde(default)]
     pub placement: PlacementWishes,

@@ -20,6 +20,12 @@ pub struct Timing {
     pub backoff: Backoff,
     /// How long an image may take to be pulled, beside what the weights need.
     pub startup: Duration,
+    /// How long the scheduler may find no room for a shard before its whole group is withdrawn.
+    pub unschedulable: Duration,
+    /// How long a group may be half made before it is withdrawn; short of the minute after which none may exist.
+    pub partial: Duration,
+    /// How much longer than its start a rollout may go without progress, where the spec does not say.
+    pub progress: Duration,
     /// The wait after the first failed pass of an object, doubled each time up to `error_cap`.
     pub error_first: Duration,
     /// The longest wait after a failed pass.
@@ -40,6 +46,9 @@ impl Timing {
             retry: seconds(2),
             backoff: Backoff { first: seconds(10), cap: seconds(300), healthy: seconds(600) },
             startup: seconds(600),
+            unschedulable: seconds(10),
+            partial: seconds(45),
+            progress: seconds(600),
             error_first: seconds(1),
             error_cap: seconds(60),
             unseen: seconds(60),

@@ -116,7 +116,7 @@ fn decide(model: &ModelDeployment, inventory: &Inventory) -> Result<Wanted, UpCo
     let Some(revision) = Revision::decide(&spec, &plan, DEFAULT_IMAGE) else {
         return Err(UpCommandError::NoPlan { name, message: plan.verdict.message });
     };
-    Ok(Wanted { revision, replicas: spec.replicas, rollout: spec.rollout })
+    Ok(Wanted { revision, replicas: spec.replicas, rollout: spec.rollout, recovery: spec.recovery })
 }
 
 /// Beside this executable, unless it was named.

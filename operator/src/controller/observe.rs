@@ -46,7 +46,7 @@ pub fn observe(
         let known = if listed.phase == GroupPhase::Pending { Known::Forming } else { Known::Formed };
         let shards = vec![Shard::Missing; usize::try_from(listed.shards).unwrap_or(0)];
         let revision = listed.revision.clone();
-        groups.insert((index, epoch), Group { index, epoch, revision, known, shards, created: None });
+        groups.insert((index, epoch), Group { index, epoch, revision, known, shards, created: None, note: None });
     }
     for (&(index, epoch), ranks) in members {
         let Some(place) = ranks.values().find_map(|pod| pod.place.as_ref()) else { continue };
@@ -58,6 +58,7 @@ pub fn observe(
             known: if first && newest { Known::Forming } else { Known::Removed },
             shards: vec![Shard::Missing; sizes.get(&place.revision).copied().unwrap_or(0)],
             created: None,
+            note: None,
         });
         fill(group, ranks);
     }
@@ -65,9 +66,11 @@ pub fn observe(
         index: unsigned(entry.group),
         epoch: u64::try_from(entry.epoch).unwrap_or(0),
         failures: unsigned(entry.failures),
+        streak: unsigned(entry.streak),
         window_start: entry.window_start.as_ref().map_or(now, |time| time.0),
         next_retry: entry.next_retry.as_ref().map_or(now, |time| time.0),
         reason: LossReason::from_word(&entry.reason),
+        message: entry.message.clone(),
     });
     Observed { groups: groups.into_values().collect(), recovery: recovery.collect() }
 }

@@ -17,7 +17,7 @@ use super::dereference::{Found, Owned, PodView, is_headless};
 use super::observe::{Members, members, observe};
 use super::plan::{self, Plan, Revision};
 use super::revisions::Revisions;
-use super::rollout::{self, Budget, Decision, Known, Observed, Step, Target};
+use super::rollout::{self, Budget, Decision, Known, Observed, Serving, Step, Target, Turn};
 use super::status::{Facts, status};
 use super::validate::{Owner, Rejection, validate};
 use super::{build, rollout::Group};
@@ -41,6 +41,8 @@ pub struct Input<'a> {
     pub default_image: &'a str,
     /// All intervals.
     pub timing: &'a Timing,
+    /// Whether groups may be made now: the word of the queue across objects.
+    pub turn: Turn,
     /// Now.
     pub now: Timestamp,
 }
@@ -115,7 +117,7 @@ impl<'a> Pass<'a> {
         for step in &self.decision.steps {
             let Step::RemoveGroup { index, epoch, .. } = step else { continue };
             let pods = self.members.get(&(*index, *epoch)).into_iter().flat_map(|ranks| ranks.values());
-            let alive = pods.filter(|pod| pod.shard != rollout::Shard::Terminating);
+            let alive = pods.filter(|pod| !pod.shard.is_ending());
             work.delete.extend(alive.map(|pod| Arc::clone(pod)));
         }
         work
@@ -144,7 +146,7 @@ impl<'a> Pass<'a> {
     #[must_use]
     pub fn status_after(&self, wanted: usize, made: &[PodView], problem: Option<&Problem>) -> ModelDeploymentStatus {
         let mut unmade = BTreeSet::new();
-        if wanted > made.iter().filter(|pod| pod.shard != rollout::Shard::Terminating).count() {
+        if wanted > made.iter().filter(|pod| !pod.shard.is_ending()).count() {
             let complete = |group: &&Group| {
                 let made = made.iter().filter_map(|pod| pod.place.as_ref());
                 let made = made.filter(|place| (place.index, place.epoch) == (group.index, group.epoch)).count();
@@ -211,22 +213,19 @@ fn decide(input: &Input<'_>, revisions: &Revisions, observed: &Observed) -> Deci
         // Nothing can be built, so nothing is touched.
         let mut groups = observed.groups.clone();
         groups.retain(|group| group.known != Known::Removed);
-        return Decision { steps: Vec::new(), groups, recovery: observed.recovery.clone() };
+        return Decision { steps: Vec::new(), groups, recovery: observed.recovery.clone(), again: None };
     };
     let target = Target {
         revision: wanted.hash.to_string(),
         replicas: u32::try_from(spec.replicas).unwrap_or(0),
         shards: wanted.shards as usize,
-        serving: revisions.serving.as_ref().map(|serving| serving.hash.to_string()),
+        serving: revisions
+            .serving
+            .as_ref()
+            .map(|serving| Serving { revision: serving.hash.to_string(), shards: serving.shards as usize }),
     };
     let load = Duration::from_secs(wanted.load_bytes.unwrap_or(0) / READ_PER_SECOND);
-    let budget = Budget {
-        max_surge: u32::try_from(spec.rollout.max_surge).unwrap_or(0),
-        max_unavailable: u32::try_from(spec.rollout.max_unavailable).unwrap_or(0),
-        min_ready: min_ready(input),
-        startup: input.timing.startup + input.timing.scale(load),
-        backoff: input.timing.backoff,
-    };
+    let budget = Budget { turn: input.turn, ..Budget::new(&spec.rollout, &spec.recovery, input.timing, load) };
     rollout::step(observed, &target, &budget, input.now)
 }
 

@@ -8,7 +8,11 @@
 //! One call returns every step that the budget permits, in the order in which they must be carried out, and what to
 //! remember. Never reads a clock, never talks to anything, never looks inside a revision.
 
+mod budget;
+mod create;
+mod lose;
 mod model;
+mod remove;
 mod standing;
 mod state;
 #[cfg(test)]
@@ -16,7 +20,7 @@ mod tests;
 
 use jiff::Timestamp;
 
-pub use self::model::{Budget, Cause, Group, Known, LossReason, Observed, Shard, Step, Target, Why};
+pub use self::model::{Budget, Cause, Group, Known, LossReason, Observed, Serving, Shard, Step, Target, Turn, Why};
 pub use self::standing::Standing;
 use self::state::State;
 use super::recover::Recovery;
@@ -31,6 +35,8 @@ pub struct Decision {
     pub groups: Vec<Group>,
     /// What to remember of lost groups, by index. Remembered before the steps are carried out.
     pub recovery: Vec<Recovery>,
+    /// When a lost slot will have been healthy for long enough to be forgotten.
+    pub again: Option<Timestamp>,
 }
 
 impl Decision {
@@ -43,21 +49,24 @@ impl Decision {
     /// When to look again even if nothing changes; `None`: only a change matters.
     #[must_use]
     pub fn look_again(&self) -> Option<Timestamp> {
-        self.steps.iter().find_map(|step| match step {
+        let awaited = self.steps.iter().find_map(|step| match step {
             Step::Wait { until, .. } => *until,
             _ => None,
-        })
+        });
+        awaited.into_iter().chain(self.again).min()
     }
 }
 
 /// Decides the next steps towards `target`.
 ///
-/// Rules: a group with a lost shard is removed whole and formed again once, under the next epoch and its own revision;
-/// never more than `replicas + max_surge` groups; a group that is available is removed only while `replicas -
-/// max_unavailable` others are; never-ready groups of superseded revisions go first.
+/// Rules: a group with a lost shard, or with one that finds no room, is removed whole and formed again once, under the
+/// next epoch and its own revision; never more than `replicas + max_surge` groups, nor shards than `max_accelerators`;
+/// a group that is available is removed only while `replicas - max_unavailable` others are; never-ready groups of
+/// superseded revisions go first; in a pause only lost groups and the number of groups are looked after.
 #[must_use]
 pub fn step(observed: &Observed, target: &Target, budget: &Budget, now: Timestamp) -> Decision {
     let mut state = State::new(observed, target, budget, now);
+    state.forget_healthy();
     state.finish_removals();
     state.remove_excess();
     state.recover_lost();

@@ -86,6 +86,7 @@ pub fn status(facts: &Facts<'_>) -> ModelDeploymentStatus {
     ModelDeploymentStatus {
         observed_generation: facts.model.metadata.generation,
         plan: facts.plan.map(Plan::to_status),
+        progressed_at: None,
         replicas: signed(count(facts.decision.groups.iter())),
         available_groups: signed(facts.available()),
         updated_groups: signed(facts.updated()),
@@ -145,9 +146,11 @@ fn remembered(memory: &Recovery) -> RecoveryStatus {
         group: signed(memory.index),
         epoch: i64::try_from(memory.epoch).unwrap_or(i64::MAX),
         failures: signed(memory.failures),
+        streak: signed(memory.streak),
         window_start: Some(Time(memory.window_start)),
         next_retry: Some(Time(memory.next_retry)),
         reason: memory.reason.as_str().to_owned(),
+        message: memory.message.clone(),
     }
 }
 

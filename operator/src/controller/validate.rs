@@ -7,7 +7,7 @@ pub mod source;
 
 use crate::crd::{
     Backend, Hardware, ModelDeployment, ModelDeploymentSpec, ModelShape, PlacementWishes, PodSpec, RESTARTED_AT,
-    Rollout, Strategy,
+    RecoveryWishes, Rollout, Strategy,
 };
 use crate::names::{ModelName, NameError};
 use crate::shape;
@@ -75,6 +75,8 @@ pub struct Validated {
     pub max_concurrent_sequences: u32,
     /// How groups are replaced.
     pub rollout: Rollout,
+    /// How lost groups come back.
+    pub recovery: RecoveryWishes,
     /// Where pods go.
     pub placement: PlacementWishes,
     /// What every pod gets beside what Shoal decides.
@@ -200,6 +202,7 @@ pub fn validate_spec(
         context_tokens,
         max_concurrent_sequences: count(spec.serving.max_concurrent_sequences),
         rollout: spec.rollout.clone(),
+        recovery: spec.recovery.clone(),
         placement: spec.placement.clone(),
         pod: spec.pod.clone(),
         compact,
@@ -249,6 +252,7 @@ fn compact(spec: &ModelDeploymentSpec) -> String {
     kept.replicas = 1;
     kept.rollout = Rollout::default();
     kept.serving.headless = false;
+    kept.recovery = RecoveryWishes::default();
     serde_json::to_string(&kept).expect("a spec has only string keys, so it should serialize")
 }
 
@@ -257,6 +261,7 @@ fn asked(spec: &ModelDeploymentSpec, restarted_at: Option<&str>) -> String {
     asked.replicas = 1;
     asked.rollout = Rollout::default();
     asked.serving.headless = false;
+    asked.recovery = RecoveryWishes::default();
     serde_json::to_string(&(asked, restarted_at)).expect("a spec has only string keys, so it should serialize")
 }
 

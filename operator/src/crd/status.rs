@@ -22,10 +22,13 @@ pub struct ModelDeploymentStatus {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
     pub revisions: Vec<RevisionStatus>,
-    /// Groups that were formed more than once.
+    /// Groups that were lost or withdrawn and have not been healthy for ten minutes since.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     pub recovery: Vec<RecoveryStatus>,
+    /// When the rollout last came nearer to what is asked; absent when nothing is left to do, or nothing may be done.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub progressed_at: Option<Time>,
     /// Groups that exist, for the scale subresource.
     pub replicas: i32,
     /// Groups whose shards are all ready, of any revision.
@@ -170,8 +173,11 @@ pub struct RecoveryStatus {
     pub group: i32,
     /// Its epoch, written before the first pod of that epoch.
     pub epoch: i64,
-    /// Losses since `windowStart`.
+    /// Losses since `windowStart`; withdrawals for want of room are no losses.
     pub failures: i32,
+    /// Losses, or withdrawals, in a row: what the wait grows with.
+    #[serde(default)]
+    pub streak: i32,
     /// When counting began.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub window_start: Option<Time>,
@@ -182,6 +188,10 @@ pub struct RecoveryStatus {
     #[serde(default)]
     #[schemars(length(max = 64))]
     pub reason: String,
+    /// What was said last: log lines of the lost shard, or the scheduler's words.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 256))]
+    pub message: String,
 }
 
 fn conditions(_: &mut SchemaGenerator) -> Schema {

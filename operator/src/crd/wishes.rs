@@ -4,6 +4,8 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::Span;
+
 /// How to cut the model.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
@@ -112,10 +114,20 @@ pub struct Rollout {
     #[serde(default)]
     #[schemars(range(min = 0, max = 1000))]
     pub max_unavailable: i32,
+    /// Shards that may exist at once, those that still end included, those on unreachable nodes not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 100_000))]
+    pub max_accelerators: Option<i32>,
     /// Seconds that all shards of a group must be ready before it counts.
     #[serde(default = "default_min_ready")]
     #[schemars(range(min = 0, max = 3600))]
     pub min_ready_seconds: i32,
+    /// How long a rollout may go without progress before it is Degraded. Omitted: ten minutes more than a start may take.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub progress_deadline: Option<Span>,
+    /// Makes no group of a new revision and removes none of an old one; lost groups still come back.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub paused: bool,
 }
 
 fn default_surge() -> i32 {
@@ -128,7 +140,49 @@ fn default_min_ready() -> i32 {
 
 impl Default for Rollout {
     fn default() -> Self {
-        Self { max_surge: default_surge(), max_unavailable: 0, min_ready_seconds: default_min_ready() }
+        Self {
+            max_surge: default_surge(),
+            max_unavailable: 0,
+            max_accelerators: None,
+            min_ready_seconds: default_min_ready(),
+            progress_deadline: None,
+            paused: false,
+        }
+    }
+}
+
+/// How often a lost group comes back.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct RecoveryWishes {
+    /// Losses of one group within `window`; one more, and it is left alone until the window has passed.
+    #[serde(default = "default_restart_budget")]
+    #[schemars(range(min = 0, max = 100))]
+    pub restart_budget: i32,
+    /// See `restartBudget`.
+    #[serde(default = "default_window")]
+    pub window: Span,
+}
+
+fn default_restart_budget() -> i32 {
+    5
+}
+
+fn default_window() -> Span {
+    Span("10m".to_owned())
+}
+
+impl Default for RecoveryWishes {
+    fn default() -> Self {
+        Self { restart_budget: default_restart_budget(), window: default_window() }
+    }
+}
+
+impl RecoveryWishes {
+    /// Nothing was asked for.
+    #[must_use]
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
     }
 }
 

@@ -20,7 +20,7 @@ use super::table::{ProcessTable, Row, RowState};
 use crate::controller::build;
 use crate::controller::plan::Revision;
 use crate::controller::rollout::{self, Budget, Decision, Step, Target};
-use crate::crd::Rollout;
+use crate::crd::{RecoveryWishes, Rollout};
 use crate::names::{Epoch, GroupId, GroupIndex};
 use crate::timing::Timing;
 
@@ -82,6 +82,8 @@ pub struct Wanted {
     pub replicas: u32,
     /// The budgets of the spec.
     pub rollout: Rollout,
+    /// How its lost groups come back.
+    pub recovery: RecoveryWishes,
 }
 
 /// What all models of this `up` share.
@@ -319,16 +321,9 @@ impl Model {
     }
 
     fn budget(&self) -> Budget {
-        let timing = Timing::default();
-        let number = |value: i32| u32::try_from(value).unwrap_or_default();
-        let Rollout { max_surge, max_unavailable, min_ready_seconds } = self.wanted.rollout;
-        Budget {
-            max_surge: number(max_surge),
-            max_unavailable: number(max_unavailable),
-            min_ready: Duration::from_secs(number(min_ready_seconds).into()),
-            startup: timing.startup,
-            backoff: timing.backoff,
-        }
+        // A person who starts a model wants it: there is no rollout that could be paused.
+        let rollout = Rollout { paused: false, ..self.wanted.rollout.clone() };
+        Budget::new(&rollout, &self.wanted.recovery, &Timing::default(), Duration::ZERO)
     }
 }
 

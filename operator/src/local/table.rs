@@ -63,7 +63,15 @@ impl ProcessTable {
             let known = |group: &&mut Group| (group.index, group.epoch) == row.group;
             if groups.iter_mut().find(known).is_none() {
                 let ((index, epoch), revision) = (row.group, row.revision.clone());
-                groups.push(Group { index, epoch, revision, known: Known::Removed, shards: vec![], created: None });
+                groups.push(Group {
+                    index,
+                    epoch,
+                    revision,
+                    known: Known::Removed,
+                    shards: vec![],
+                    created: None,
+                    note: None,
+                });
             }
         }
         for group in &mut groups {

@@ -10,7 +10,6 @@ use kube::{Api, Client};
 
 use super::{Outcome, Problem};
 use crate::controller::dereference::PodView;
-use crate::controller::rollout::Shard;
 use crate::names::FIELD_MANAGER;
 
 /// Requests in flight for one object at first; each success allows one more.
@@ -76,7 +75,7 @@ async fn end(api: &Api<Pod>, pod: &PodView) -> Result<Option<PodView>, Problem> 
     let name = pod.meta.name.as_deref().unwrap_or_default();
     let preconditions = Preconditions { uid: pod.meta.uid.clone(), ..Preconditions::default() };
     match api.delete(name, &DeleteParams::default().preconditions(preconditions)).await {
-        Ok(answer) => Ok(answer.left().map(PodView::from).filter(|view| view.shard == Shard::Terminating)),
+        Ok(answer) => Ok(answer.left().map(PodView::from).filter(|view| view.shard.is_ending())),
         Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),
         Err(error) => Err(Problem::of("delete", "Pod", name, error)),
     }

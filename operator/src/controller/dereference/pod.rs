@@ -158,8 +158,8 @@ impl View for PodView {
 
     /// A deletion is never taken back, and a note outlives the status that it came from.
     fn succeed(&mut self, older: &Self) -> bool {
-        if older.shard == Shard::Terminating {
-            self.shard = Shard::Terminating;
+        if older.shard.is_ending() && !self.shard.is_ending() {
+            self.shard = older.shard;
         }
         Self { meta: older.meta.clone(), ..self.clone() } != *older
     }

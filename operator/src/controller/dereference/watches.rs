@@ -110,7 +110,7 @@ impl World {
     /// Notes a pod that a write of ours returned.
     pub fn note_pod(&self, pod: PodView, now: Instant) {
         match pod.shard {
-            Shard::Terminating => self.pods.note_ending(pod, now),
+            Shard::Terminating | Shard::Stranded => self.pods.note_ending(pod, now),
             _ => self.pods.note(pod, now),
         }
     }

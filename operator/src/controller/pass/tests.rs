@@ -47,8 +47,15 @@ impl World {
         let timing = Timing::divided(NonZeroU32::MIN);
         let (model, found, now) = (self.model.clone(), self.found.clone(), self.now);
         let inventory = Inventory::Unknown;
-        let input =
-            Input { model: &model, found: &found, inventory: &inventory, default_image: "i", timing: &timing, now };
+        let input = Input {
+            model: &model,
+            found: &found,
+            inventory: &inventory,
+            default_image: "i",
+            timing: &timing,
+            turn: Turn::May,
+            now,
+        };
         let pass = Pass::decide(&input);
         let work = pass.work();
         let mut line = Vec::new();
@@ -160,6 +167,7 @@ fn an_operator_that_dies_after_remembering_goes_on_where_it_stopped() {
         inventory: &inventory,
         default_image: "i",
         timing: &timing,
+        turn: Turn::May,
         now: world.now,
     };
     let pass = Pass::decide(&input);
@@ -223,6 +231,7 @@ fn a_lost_group_of_the_old_revision_comes_back_with_its_old_image() {
         inventory: &inventory,
         default_image: "upgraded",
         timing: &timing,
+        turn: Turn::May,
         now: world.now,
     };
     let work = Pass::decide(&input).work();

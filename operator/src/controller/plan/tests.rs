@@ -19,6 +19,7 @@ fn lite(backend: Backend, shards: Option<i32>) -> Validated {
         hardware: Hardware { backend: Some(backend), ..Default::default() },
         serving: Serving::default(),
         rollout: Default::default(),
+        recovery: Default::default(),
         placement: Default::default(),
         pod: Default::default(),
     };

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::controller::recover::{Backoff, Recovery};
+use crate::controller::recover::{Recovery, Restarts};
 
 /// Everything that exists of one model, as last seen.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -31,6 +31,8 @@ pub struct Group {
     pub shards: Vec<Shard>,
     /// When its first shard was created.
     pub created: Option<Timestamp>,
+    /// Why it is not ready, in the words of whoever knows: scheduler, kubelet, API server, a lost process's last lines.
+    pub note: Option<String>,
 }
 
 /// What earlier decisions say about a group.
@@ -51,14 +53,35 @@ pub enum Shard {
     Missing,
     /// Exists, does not run yet.
     Pending,
+    /// Held back by a scheduling gate of somebody else: waits, and is no failure.
+    Gated,
+    /// Pending, and since then the scheduler has said that it fits nowhere; [`Group::note`] holds its words.
+    Unschedulable(Timestamp),
     /// Runs, is not ready.
     Running,
     /// Ready since then.
     Ready(Timestamp),
-    /// Ended, or known never to come back.
+    /// Ended, or known never to come back. [`LossReason::NodeLost`]: its node holds nothing that could be used.
     Lost(LossReason),
     /// Asked to end.
     Terminating,
+    /// Asked to end, but its node is unreachable: nobody can say when it is gone, and it holds nothing that could be
+    /// used.
+    Stranded,
+}
+
+impl Shard {
+    /// Was told to end.
+    #[must_use]
+    pub fn is_ending(self) -> bool {
+        matches!(self, Self::Terminating | Self::Stranded)
+    }
+
+    /// Counts against `maxAccelerators`: exists, and not on an unreachable node.
+    #[must_use]
+    pub fn holds_accelerator(self) -> bool {
+        !matches!(self, Self::Missing | Self::Stranded | Self::Lost(LossReason::NodeLost))
+    }
 }
 
 /// Why a shard was lost.
@@ -78,6 +101,10 @@ pub enum LossReason {
     NodeLost,
     /// Somebody deleted it.
     Deleted,
+    /// The scheduler found no room for it in time: its group was withdrawn. Not a crash.
+    Unschedulable,
+    /// It could not be made in time, by quota for example: its half-made group was withdrawn. Not a crash.
+    Incomplete,
 }
 
 impl LossReason {
@@ -92,16 +119,31 @@ impl LossReason {
             Self::Exited => "CrashLoop",
             Self::NodeLost => "NodeLost",
             Self::Deleted => "Deleted",
+            Self::Unschedulable => "Unschedulable",
+            Self::Incomplete => "Incomplete",
         }
+    }
+
+    /// True for a group that was withdrawn for want of room, and did not crash: it eats no restart budget.
+    #[must_use]
+    pub fn is_withdrawal(self) -> bool {
+        matches!(self, Self::Unschedulable | Self::Incomplete)
     }
 
     /// The reason that [`Self::as_str`] wrote; an unknown word reads as [`Self::Exited`].
     #[must_use]
     pub fn from_word(word: &str) -> Self {
-        [Self::Evicted, Self::Preempted, Self::OutOfMemory, Self::ImagePull, Self::NodeLost, Self::Deleted]
-            .into_iter()
-            .find(|reason| reason.as_str() == word)
-            .unwrap_or(Self::Exited)
+        let all = [
+            Self::Evicted,
+            Self::Preempted,
+            Self::OutOfMemory,
+            Self::ImagePull,
+            Self::NodeLost,
+            Self::Deleted,
+            Self::Unschedulable,
+            Self::Incomplete,
+        ];
+        all.into_iter().find(|reason| reason.as_str() == word).unwrap_or(Self::Exited)
     }
 }
 
@@ -115,7 +157,16 @@ pub struct Target {
     /// How many shards a group of the target revision has.
     pub shards: usize,
     /// The last revision that was rolled out whole, if it can still be built: its lost groups come back as they were.
-    pub serving: Option<String>,
+    pub serving: Option<Serving>,
+}
+
+/// What serves until the target does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Serving {
+    /// Its revision.
+    pub revision: String,
+    /// How many shards its groups have.
+    pub shards: usize,
 }
 
 /// What a rollout may spend. Groups, not pods.
@@ -125,12 +176,37 @@ pub struct Budget {
     pub max_surge: u32,
     /// Groups below `replicas`; not both zero.
     pub max_unavailable: u32,
+    /// Shards that may exist at once, those that end included; see [`Shard::holds_accelerator`].
+    pub max_accelerators: Option<u32>,
+    /// No group of a new revision is made and none of an old one removed.
+    pub paused: bool,
+    /// Whether groups may be made now.
+    pub turn: Turn,
     /// How long a group must be ready to count as available.
     pub min_ready: Duration,
     /// How long the peers of a lost shard may stay pending before their group is given up.
     pub startup: Duration,
-    /// How fast lost groups come back.
-    pub backoff: Backoff,
+    /// How long the scheduler may find no room for a shard before the whole group is withdrawn.
+    pub unschedulable: Duration,
+    /// How long a group may be half made before what there is of it is withdrawn.
+    pub partial: Duration,
+    /// How long a rollout may go without progress.
+    pub progress: Duration,
+    /// How fast and how often lost groups come back.
+    pub restarts: Restarts,
+}
+
+/// The word of the queue across models: only its head may make pods of which none exists yet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Turn {
+    /// Groups may be made.
+    #[default]
+    May,
+    /// Others come first. Half-made groups are completed all the same.
+    NotYet {
+        /// When to ask again though nothing changed; `None`: the queue itself brings the model back.
+        until: Option<Timestamp>,
+    },
 }
 
 /// One thing to do.
@@ -178,13 +254,25 @@ pub enum Cause {
     Unfinished,
 }
 
-/// What a rollout waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What a rollout waits for; of several, the first named here is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Why {
+    /// The end of the window in which a slot was lost more often than its budget allows.
+    GivenUp,
+    /// Room under `maxAccelerators`.
+    Accelerators,
+    /// Its turn, or another group of the model that is being placed.
+    Queue,
+    /// A shard for which the scheduler finds no room.
+    Room,
     /// A lost group's back-off.
     BackOff,
+    /// The missing shards of a half-made group.
+    Shards,
     /// The pending peers of a lost shard.
     Peers,
+    /// Whoever holds the scheduling gates.
+    Gates,
     /// Groups that start.
     Starting,
     /// Groups that are ready, but not for long enough.
@@ -206,6 +294,7 @@ impl fmt::Display for Step {
 impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Lost(reason) if reason.is_withdrawal() => write!(f, "withdrawn: {}", reason.as_str()),
             Self::Lost(reason) => write!(f, "lost: {}", reason.as_str()),
             Self::Excess => f.write_str("excess"),
             Self::Superseded => f.write_str("superseded"),

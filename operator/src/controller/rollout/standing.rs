@@ -21,16 +21,17 @@ pub enum Standing {
 }
 
 impl Group {
+    /// A group of which nothing exists yet.
+    #[must_use]
+    pub fn new((index, epoch): (u32, u64), revision: String, shards: usize) -> Self {
+        let shards = vec![Shard::Missing; shards];
+        Self { index, epoch, revision, known: Known::Forming, shards, created: None, note: None }
+    }
+
     /// How the group stands; a deleted shard counts as a loss, whoever deleted it.
     #[must_use]
     pub fn standing(&self) -> Standing {
-        let lost = self.shards.iter().find_map(|shard| match shard {
-            Shard::Lost(reason) => Some(*reason),
-            Shard::Terminating => Some(LossReason::Deleted),
-            Shard::Missing if self.known == Known::Formed => Some(LossReason::Deleted),
-            _ => None,
-        });
-        if let Some(reason) = lost {
+        if let Some(reason) = self.loss() {
             return Standing::Lost(reason);
         }
         if self.shards.contains(&Shard::Missing) {
@@ -52,20 +53,51 @@ impl Group {
         matches!(self.standing(), Standing::Ready(since) if later(since, min_ready) <= now)
     }
 
-    /// Nothing of it is left, or everything that is left was told to end.
-    pub(super) fn gone(&self) -> bool {
-        self.shards.iter().all(|shard| matches!(shard, Shard::Missing | Shard::Terminating))
-    }
-
     /// The most telling reason among the lost shards: a process's own before the deletions that followed.
     pub(super) fn loss(&self) -> Option<LossReason> {
-        let own = self.shards.iter().find_map(|shard| match shard {
+        let reason = |shard: &Shard| match shard {
             Shard::Lost(reason) => Some(*reason),
+            Shard::Stranded => Some(LossReason::NodeLost),
+            Shard::Terminating => Some(LossReason::Deleted),
+            Shard::Missing if self.known == Known::Formed => Some(LossReason::Deleted),
+            _ => None,
+        };
+        let own = self.shards.iter().filter_map(reason).find(|reason| *reason != LossReason::Deleted);
+        own.or_else(|| self.shards.iter().find_map(reason))
+    }
+
+    /// Since when the scheduler has found no room for one of its shards.
+    pub(super) fn unschedulable_since(&self) -> Option<Timestamp> {
+        let since = self.shards.iter().filter_map(|shard| match shard {
+            Shard::Unschedulable(since) => Some(*since),
             _ => None,
         });
-        match self.standing() {
-            Standing::Lost(reason) => Some(own.unwrap_or(reason)),
-            _ => None,
-        }
+        since.min()
+    }
+
+    /// Some of its shards exist, others were never made.
+    pub(super) fn is_half_made(&self) -> bool {
+        let missing = self.missing();
+        self.known == Known::Forming && missing > 0 && missing < self.shards.len()
+    }
+
+    /// The scheduler has still to find room for it.
+    pub(super) fn is_being_placed(&self) -> bool {
+        self.is_half_made() || self.shards.iter().any(|shard| matches!(shard, Shard::Pending | Shard::Unschedulable(_)))
+    }
+
+    /// Shards that do not exist.
+    pub(super) fn missing(&self) -> usize {
+        self.shards.iter().filter(|shard| **shard == Shard::Missing).count()
+    }
+
+    /// Shards that count against `maxAccelerators`.
+    pub(super) fn accelerators(&self) -> usize {
+        self.shards.iter().filter(|shard| shard.holds_accelerator()).count()
+    }
+
+    /// Nothing of it is left, or everything that is left was told to end.
+    pub(super) fn gone(&self) -> bool {
+        self.shards.iter().all(|shard| *shard == Shard::Missing || shard.is_ending())
     }
 }

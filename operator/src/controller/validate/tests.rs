@@ -14,6 +14,7 @@ fn good() -> ModelDeployment {
         hardware: Hardware::default(),
         serving: crate::crd::Serving::default(),
         rollout: Rollout::default(),
+        recovery: RecoveryWishes::default(),
         placement: PlacementWishes::default(),
         pod: PodSpec::default(),
     };

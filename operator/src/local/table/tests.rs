@@ -3,11 +3,12 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use super::*;
-use crate::controller::recover::Backoff;
 use crate::controller::rollout::{self, Budget, Target};
+use crate::crd::{RecoveryWishes, Rollout};
 use crate::local::command::LocalCommand;
 use crate::local::process::Surroundings;
 use crate::local::spawner::Spawner;
+use crate::timing::Timing;
 
 /// A model of one group of two processes that sleep, and a clock that the test moves.
 struct Fixture {
@@ -30,14 +31,8 @@ impl Fixture {
     /// One decision carried out as a model does it; its steps in words.
     async fn pass(&mut self) -> Vec<String> {
         let target = Target { revision: "A".to_owned(), replicas: 1, shards: 2, serving: None };
-        let seconds = Duration::from_secs;
-        let budget = Budget {
-            max_surge: 1,
-            max_unavailable: 0,
-            min_ready: seconds(0),
-            startup: seconds(600),
-            backoff: Backoff { first: seconds(10), cap: seconds(300), healthy: seconds(600) },
-        };
+        let rollout = Rollout { min_ready_seconds: 0, ..Rollout::default() };
+        let budget = Budget::new(&rollout, &RecoveryWishes::default(), &Timing::default(), Duration::ZERO);
         let decision = rollout::step(&self.table.observed(), &target, &budget, self.now);
         self.table.remember(&decision);
         for step in &decision.steps {

@@ -1,0 +1,1 @@
+//! A rollout that must not go on.
