@@ -69,8 +69,14 @@ pub enum PassError {
     #[error("the status was not written")]
     Status(#[source] kube::Error),
     /// A write was refused or failed.
-    #[error(transparent)]
-    Apply(Problem),
+    #[error("{problem}")]
+    Apply {
+        /// The first problem.
+        #[source]
+        problem: Problem,
+        /// When the pass must be repeated at the latest.
+        again: Option<Duration>,
+    },
 }
 
 impl PassError {
@@ -80,7 +86,7 @@ impl PassError {
         match self {
             Self::Status(kube::Error::Api(status)) if status.code == 409 => "Conflict",
             Self::Status(_) => "StatusError",
-            Self::Apply(problem) => problem.reason(),
+            Self::Apply { problem, .. } => problem.reason(),
         }
     }
 }
@@ -110,18 +116,17 @@ impl Controller {
         // 6. remember what was decided: client
         let before = if pass.must_remember() { self.write(&model, &pass.status_before()).await? } else { None };
         // 7. apply: client
-        let wanted = work.create.len();
         let outcome = self.carry_out(&model, work).await;
         // 8. status, only if different: client
         let lasting = outcome.problem.as_ref().filter(|problem| !matches!(problem, Problem::Api { .. }));
-        let status = pass.status_after(wanted, &outcome.pods, lasting);
+        let status = pass.status_after(&outcome.pods, lasting);
         let after = self.write(before.as_ref().unwrap_or(&model), &status).await?;
         // 9. tell: client
         self.tell(&model, &pass, &status).await;
         let noted = !outcome.pods.is_empty();
-        let again = pass.look_again().into_iter().chain(noted.then_some(self.timing.unseen)).min();
+        let again = pass.look_again(&status).into_iter().chain(noted.then_some(self.timing.unseen)).min();
         if let Some(problem) = outcome.problem {
-            return Err(PassError::Apply(problem));
+            return Err(PassError::Apply { problem, again });
         }
         let written = !idle || before.is_some() || after.is_some();
         Ok(if written { Ending::Applied(again) } else { Ending::Waiting(again) })

@@ -8,9 +8,9 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::dereference::PodView;
-use super::recover::Recovery;
+use super::recover::{MAX_MESSAGE, Recovery};
 use super::rollout::{Group, Known, LossReason, Observed, Shard};
-use crate::crd::{GroupPhase, ModelDeploymentStatus};
+use crate::crd::{GroupPhase, GroupStatus, ModelDeploymentStatus};
 
 /// The pods of one group that exist, by rank.
 pub type Members<'a> = BTreeMap<(u32, u64), BTreeMap<u32, &'a Arc<PodView>>>;
@@ -30,7 +30,8 @@ pub fn members<'a>(uid: &str, pods: &'a [Arc<PodView>]) -> Members<'a> {
 /// Joins what exists with what was decided.
 ///
 /// Until a revision has been written to the status, or when the status is lost, the newest formation of every slot that
-/// exists is an unfinished first creation, and an older one is being removed; afterwards every decision is written before it is carried out, so what is not listed is being removed.
+/// exists is an unfinished first creation, and an older one is being removed; afterwards every decision is written
+/// before it is carried out, so what is not listed is being removed.
 /// `sizes`: shards of a group by revision, as far as known.
 #[must_use]
 pub fn observe(
@@ -45,9 +46,17 @@ pub fn observe(
         let (index, epoch) = (unsigned(listed.index), u64::try_from(listed.epoch).unwrap_or(0));
         let known = if listed.phase == GroupPhase::Pending { Known::Forming } else { Known::Formed };
         let shards = vec![Shard::Missing; usize::try_from(listed.shards).unwrap_or(0)];
-        let revision = listed.revision.clone();
-        groups.insert((index, epoch), Group { index, epoch, revision, known, shards, created: None, note: None });
+        let (revision, last_note) = (listed.revision.clone(), listed.message.clone());
+        groups.insert(
+            (index, epoch),
+            Group { index, epoch, revision, known, shards, created: None, note: None, last_note },
+        );
     }
+    let size_of = |revision: &str, (index, epoch): (u32, u64)| {
+        let same = |group: &&GroupStatus| unsigned(group.index) == index && u64::try_from(group.epoch) == Ok(epoch);
+        let listed = || status.groups.iter().find(same).map(|group| unsigned(group.shards) as usize);
+        sizes.get(revision).copied().or_else(listed).unwrap_or(0)
+    };
     for (&(index, epoch), ranks) in members {
         let Some(place) = ranks.values().find_map(|pod| pod.place.as_ref()) else { continue };
         let newest = members.range((index, epoch + 1)..=(index, u64::MAX)).next().is_none();
@@ -56,9 +65,10 @@ pub fn observe(
             epoch,
             revision: place.revision.clone(),
             known: if first && newest { Known::Forming } else { Known::Removed },
-            shards: vec![Shard::Missing; sizes.get(&place.revision).copied().unwrap_or(0)],
+            shards: vec![Shard::Missing; size_of(&place.revision, (index, epoch))],
             created: None,
             note: None,
+            last_note: None,
         });
         fill(group, ranks);
     }
@@ -88,6 +98,23 @@ fn fill(group: &mut Group, ranks: &BTreeMap<u32, &Arc<PodView>>) {
         group.shards[at] = pod.shard;
         group.created = [group.created, pod.created].into_iter().flatten().min();
     }
+    let told = ranks.iter().filter_map(|(rank, pod)| Some((rank, pod, pod.note.as_ref()?)));
+    let most_telling = told.min_by_key(|(rank, pod, _)| (weight(pod.shard), **rank));
+    group.note = most_telling.map(|(rank, _, note)| shortened(&format!("shard {rank}: {note}")));
+}
+
+/// Whose words are told first: what is lost, then what finds no room, then what still comes.
+fn weight(shard: Shard) -> u8 {
+    match shard {
+        Shard::Lost(_) => 0,
+        Shard::Unschedulable(_) => 1,
+        Shard::Pending | Shard::Gated => 2,
+        _ => 3,
+    }
+}
+
+fn shortened(text: &str) -> String {
+    text.chars().take(MAX_MESSAGE).collect()
 }
 
 fn unsigned(number: i32) -> u32 {
@@ -101,7 +128,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::crd::{GroupStatus, RevisionStatus};
+    use crate::crd::RevisionStatus;
 
     fn pod(index: u32, epoch: u64, rank: u32, controller: &str) -> Arc<PodView> {
         let pod: Pod = serde_json::from_value(json!({

@@ -2,25 +2,27 @@
 //!
 //! Never talks to anything: a test can print a whole pass.
 
+#[cfg(test)]
+mod histories;
 mod story;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 
 use super::apply::{Happening, Problem, Work};
+use super::build;
 use super::dereference::{Found, Owned, PodView, is_headless};
 use super::observe::{Members, members, observe};
 use super::plan::{self, Plan, Revision};
 use super::revisions::Revisions;
 use super::rollout::{self, Budget, Decision, Known, Observed, Serving, Step, Target, Turn};
-use super::status::{Facts, status};
+use super::status::{Facts, deadline, status};
 use super::validate::{Owner, Rejection, validate};
-use super::{build, rollout::Group};
 use crate::crd::{ModelDeployment, ModelDeploymentStatus};
 use crate::inventory::Inventory;
 use crate::names::{Epoch, GroupId, GroupIndex};
@@ -54,6 +56,7 @@ pub struct Pass<'a> {
     rejection: Option<Rejection>,
     plan: Option<Plan>,
     revisions: Revisions,
+    budget: Budget,
     members: Members<'a>,
     observed: Observed,
     decision: Decision,
@@ -74,12 +77,13 @@ impl<'a> Pass<'a> {
         });
         let members = members(model.metadata.uid.as_deref().unwrap_or_default(), &input.found.pods);
         let observed = observe(&members, &before, &revisions.sizes(), input.now);
-        let decision = decide(input, &revisions, &observed);
+        let budget = budget(input, &revisions);
+        let decision = decide(input, &revisions, &observed, &budget);
         let rejection = match validated {
             Ok(spec) => spec.supported().err(),
             Err(rejection) => Some(rejection),
         };
-        Self { input, owner, rejection, plan, revisions, members, observed, decision }
+        Self { input, owner, rejection, plan, revisions, budget, members, observed, decision }
     }
 
     /// What the decision means for objects: pods to make or end, Services to make or correct.
@@ -135,31 +139,16 @@ impl<'a> Pass<'a> {
     /// The status before the work: groups to be made are Pending.
     #[must_use]
     pub fn status_before(&self) -> ModelDeploymentStatus {
-        let created = self.decision.steps.iter().filter_map(|step| match step {
-            Step::CreateGroup { index, epoch, .. } => Some((*index, *epoch)),
-            _ => None,
-        });
-        self.status(&created.collect(), None)
+        self.status(&[], None)
     }
 
     /// The status after the work: `made` are the pods that exist now.
     #[must_use]
-    pub fn status_after(&self, wanted: usize, made: &[PodView], problem: Option<&Problem>) -> ModelDeploymentStatus {
-        let mut unmade = BTreeSet::new();
-        if wanted > made.iter().filter(|pod| !pod.shard.is_ending()).count() {
-            let complete = |group: &&Group| {
-                let made = made.iter().filter_map(|pod| pod.place.as_ref());
-                let made = made.filter(|place| (place.index, place.epoch) == (group.index, group.epoch)).count();
-                let there = self.members.get(&(group.index, group.epoch)).map_or(0, std::collections::BTreeMap::len);
-                made + there < group.shards.len()
-            };
-            let forming = self.decision.groups.iter().filter(|group| group.known == Known::Forming);
-            unmade = forming.filter(complete).map(|group| (group.index, group.epoch)).collect();
-        }
-        self.status(&unmade, problem)
+    pub fn status_after(&self, made: &[PodView], problem: Option<&Problem>) -> ModelDeploymentStatus {
+        self.status(made, problem)
     }
 
-    fn status(&self, unmade: &BTreeSet<(u32, u64)>, problem: Option<&Problem>) -> ModelDeploymentStatus {
+    fn status(&self, made: &[PodView], problem: Option<&Problem>) -> ModelDeploymentStatus {
         status(&Facts {
             model: self.input.model,
             owner: self.owner.as_ref(),
@@ -167,13 +156,32 @@ impl<'a> Pass<'a> {
             plan: self.plan.as_ref(),
             revisions: &self.revisions,
             observed: &self.observed,
-            members: &self.members,
             decision: &self.decision,
-            unmade,
+            unmade: &self.unmade(made),
             problem,
-            min_ready: min_ready(self.input),
+            budget: &self.budget,
             now: self.input.now,
         })
+    }
+
+    /// Shards that were decided on and do not exist: neither before the pass nor, as `made`, after it.
+    fn unmade(&self, made: &[PodView]) -> BTreeSet<(u32, u64, u32)> {
+        let made = made.iter().filter_map(|pod| pod.place.as_ref());
+        let made: BTreeSet<_> = made.map(|place| (place.index, place.epoch, place.rank)).collect();
+        let created = self.decision.steps.iter().filter_map(|step| match step {
+            Step::CreateGroup { index, epoch, .. } => Some((*index, *epoch)),
+            _ => None,
+        });
+        let sizes: BTreeMap<_, _> =
+            self.decision.groups.iter().map(|group| ((group.index, group.epoch), group.shards.len())).collect();
+        let ranks = created.flat_map(|(index, epoch)| {
+            let size = sizes.get(&(index, epoch)).copied().unwrap_or(0);
+            (0..u32::try_from(size).unwrap_or(0)).map(move |rank| (index, epoch, rank))
+        });
+        let there = |&(index, epoch, rank): &(u32, u64, u32)| {
+            self.members.get(&(index, epoch)).is_some_and(|ranks| ranks.contains_key(&rank))
+        };
+        ranks.filter(|shard| !there(shard) && !made.contains(shard)).collect()
     }
 
     /// What is worth an Event, given the status that the work led to.
@@ -197,18 +205,18 @@ impl<'a> Pass<'a> {
         self.rejection.as_ref().map_or(planned, Rejection::reason)
     }
 
-    /// How long to wait if nothing changes; `None`: for ever.
+    /// How long to wait if nothing changes, given the status that the work led to; `None`: for ever.
     #[must_use]
-    pub fn look_again(&self) -> Option<Duration> {
-        let at = self.decision.look_again()?;
+    pub fn look_again(&self, after: &ModelDeploymentStatus) -> Option<Duration> {
+        let overdue = deadline(after, self.budget.progress, self.input.now);
+        let at = self.decision.look_again().into_iter().chain(overdue).min()?;
         // A moment late rather than a moment early: otherwise the pass would find nothing to do yet.
         let wait = Duration::try_from(at.duration_since(self.input.now)).unwrap_or_default();
         Some(wait + Duration::from_millis(5))
     }
 }
 
-fn decide(input: &Input<'_>, revisions: &Revisions, observed: &Observed) -> Decision {
-    let spec = &input.model.spec;
+fn decide(input: &Input<'_>, revisions: &Revisions, observed: &Observed, budget: &Budget) -> Decision {
     let Some(wanted) = revisions.wanted() else {
         // Nothing can be built, so nothing is touched.
         let mut groups = observed.groups.clone();
@@ -217,19 +225,19 @@ fn decide(input: &Input<'_>, revisions: &Revisions, observed: &Observed) -> Deci
     };
     let target = Target {
         revision: wanted.hash.to_string(),
-        replicas: u32::try_from(spec.replicas).unwrap_or(0),
+        replicas: u32::try_from(input.model.spec.replicas).unwrap_or(0),
         shards: wanted.shards as usize,
         serving: revisions
             .serving
             .as_ref()
             .map(|serving| Serving { revision: serving.hash.to_string(), shards: serving.shards as usize }),
     };
-    let load = Duration::from_secs(wanted.load_bytes.unwrap_or(0) / READ_PER_SECOND);
-    let budget = Budget { turn: input.turn, ..Budget::new(&spec.rollout, &spec.recovery, input.timing, load) };
-    rollout::step(observed, &target, &budget, input.now)
+    rollout::step(observed, &target, budget, input.now)
 }
 
-fn min_ready(input: &Input<'_>) -> Duration {
-    let seconds = u64::try_from(input.model.spec.rollout.min_ready_seconds).unwrap_or(0);
-    input.timing.scale(Duration::from_secs(seconds))
+fn budget(input: &Input<'_>, revisions: &Revisions) -> Budget {
+    let load = revisions.wanted().and_then(|wanted| wanted.load_bytes).unwrap_or(0) / READ_PER_SECOND;
+    let spec = &input.model.spec;
+    let budget = Budget::new(&spec.rollout, &spec.recovery, input.timing, Duration::from_secs(load));
+    Budget { turn: input.turn, ..budget }
 }

@@ -35,7 +35,7 @@ pub struct Decision {
     pub groups: Vec<Group>,
     /// What to remember of lost groups, by index. Remembered before the steps are carried out.
     pub recovery: Vec<Recovery>,
-    /// When a lost slot will have been healthy for long enough to be forgotten.
+    /// When a lost slot will have been healthy for long enough to be forgotten, or a half-made group is withdrawn.
     pub again: Option<Timestamp>,
 }
 

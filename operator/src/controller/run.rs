@@ -81,6 +81,11 @@ impl Controller {
             line.failures
         });
         let wait = self.error_wait(failures);
+        // A half-made group must be withdrawn in time, however long the server has been refusing.
+        let wait = match error {
+            PassError::Apply { again: Some(again), .. } => wait.min(*again),
+            _ => wait,
+        };
         if !conflict {
             let (source, wait_ms) = (innermost(error), wait.as_millis());
             tracing::warn!(namespace = %key.namespace, name = %key.name, %error, source, wait_ms, "pass failed");

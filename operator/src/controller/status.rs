@@ -1,25 +1,24 @@
 //! What a pass knows, as the object's status. Pure: never writes, never reads a clock.
 
 mod conditions;
+mod degraded;
+mod progress;
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::apply::Problem;
 use super::build;
-use super::observe::Members;
 use super::plan::{Plan, Verdict};
-use super::recover::Recovery;
+use super::recover::{MAX_MESSAGE, Recovery};
 use super::revisions::Revisions;
-use super::rollout::{Decision, Group, Known, Observed, Shard, Standing};
+use super::rollout::{Budget, Decision, Group, Known, Observed, Shard, Standing, Step, Why};
 use super::validate::{Owner, Rejection};
 use crate::crd::{GroupPhase, GroupStatus, ModelDeployment, ModelDeploymentStatus, RecoveryStatus};
 
-/// The longest message of a group, in characters.
-const MESSAGE: usize = 256;
+pub use self::progress::deadline;
 
 /// What a pass found out.
 pub struct Facts<'a> {
@@ -35,16 +34,14 @@ pub struct Facts<'a> {
     pub revisions: &'a Revisions,
     /// What existed before the pass.
     pub observed: &'a Observed,
-    /// The pods that existed before the pass.
-    pub members: &'a Members<'a>,
     /// What was decided.
     pub decision: &'a Decision,
-    /// Groups of the decision, as (index, epoch), of which a shard was not made yet.
-    pub unmade: &'a BTreeSet<(u32, u64)>,
+    /// Shards of the decision, as (index, epoch, rank), that were not made yet.
+    pub unmade: &'a BTreeSet<(u32, u64, u32)>,
     /// What kept the pass from being carried out.
     pub problem: Option<&'a Problem>,
-    /// How long a group must be ready to count.
-    pub min_ready: Duration,
+    /// What the rollout may spend.
+    pub budget: &'a Budget,
     /// Now.
     pub now: Timestamp,
 }
@@ -55,12 +52,34 @@ impl Facts<'_> {
     }
 
     fn available(&self) -> u32 {
-        count(self.decision.groups.iter().filter(|group| group.available(self.min_ready, self.now)))
+        count(self.decision.groups.iter().filter(|group| group.available(self.budget.min_ready, self.now)))
     }
 
     fn updated(&self) -> u32 {
-        let target = self.revisions.target.as_ref().map(|target| target.hash.as_str());
-        count(self.decision.groups.iter().filter(|group| Some(group.revision.as_str()) == target))
+        count(self.decision.groups.iter().filter(|group| self.is_target(group)))
+    }
+
+    fn is_target(&self, group: &Group) -> bool {
+        self.revisions.target.as_ref().is_some_and(|target| target.hash.as_str() == group.revision)
+    }
+
+    /// A rollout is wanted and paused.
+    fn is_held(&self) -> bool {
+        let (target, serving) = (self.revisions.target.as_ref(), self.revisions.serving.as_ref());
+        let settled = serving.map(|serving| &serving.hash) == target.map(|target| &target.hash);
+        self.budget.paused && target.is_some() && !settled
+    }
+
+    /// What the rollout waits for.
+    fn why(&self) -> Option<Why> {
+        self.decision.steps.iter().find_map(|step| match step {
+            Step::Wait { why, .. } => Some(*why),
+            _ => None,
+        })
+    }
+
+    fn of_groups(&self) -> String {
+        format!("{} of {} groups are available", self.available(), self.wished())
     }
 
     /// Every group is an available one of the target, and nothing else is left.
@@ -78,16 +97,16 @@ impl Facts<'_> {
 /// The status after a pass.
 #[must_use]
 pub fn status(facts: &Facts<'_>) -> ModelDeploymentStatus {
-    let before = facts.model.status.clone().unwrap_or_default();
     let mut groups: Vec<GroupStatus> = facts.decision.groups.iter().map(|group| one_group(facts, group)).collect();
     let kept = |group: &Group| facts.decision.groups.iter().any(|g| (g.index, g.epoch) == (group.index, group.epoch));
     groups.extend(facts.observed.groups.iter().filter(|group| !kept(group) && exists(group)).map(draining));
     groups.sort_by_key(|group| (group.index, group.epoch));
+    let progressed_at = progress::progressed_at(facts, &groups);
     ModelDeploymentStatus {
         observed_generation: facts.model.metadata.generation,
         plan: facts.plan.map(Plan::to_status),
-        progressed_at: None,
-        replicas: signed(count(facts.decision.groups.iter())),
+        progressed_at: progressed_at.map(Time),
+        replicas: signed(count(facts.decision.groups.iter().filter(|group| has_head(facts, group)))),
         available_groups: signed(facts.available()),
         updated_groups: signed(facts.updated()),
         groups_ready: format!("{}/{}", facts.available(), facts.wished()),
@@ -95,7 +114,7 @@ pub fn status(facts: &Facts<'_>) -> ModelDeploymentStatus {
         groups,
         revisions: facts.revisions.to_status(facts.whole()),
         recovery: facts.decision.recovery.iter().map(remembered).collect(),
-        conditions: conditions::conditions(facts, &before.conditions),
+        conditions: conditions::conditions(facts, progressed_at),
     }
 }
 
@@ -103,16 +122,27 @@ fn exists(group: &Group) -> bool {
     group.shards.iter().any(|shard| *shard != Shard::Missing)
 }
 
+/// Its first shard exists: the one pod of it that the scale subresource counts.
+fn has_head(facts: &Facts<'_>, group: &Group) -> bool {
+    let exists = group.shards.first().is_some_and(|shard| *shard != Shard::Missing && !shard.is_ending());
+    exists && !facts.unmade.contains(&(group.index, group.epoch, 0))
+}
+
 fn one_group(facts: &Facts<'_>, group: &Group) -> GroupStatus {
-    let key = (group.index, group.epoch);
+    let (first, last) = ((group.index, group.epoch, 0), (group.index, group.epoch, u32::MAX));
+    let unmade = facts.unmade.range(first..=last).next().is_some();
     let phase = match group.standing() {
-        _ if facts.unmade.contains(&key) => GroupPhase::Pending,
+        _ if unmade => GroupPhase::Pending,
         Standing::Incomplete => GroupPhase::Pending,
         Standing::Starting => GroupPhase::Starting,
         Standing::Ready(_) => GroupPhase::Ready,
         Standing::Lost(_) => GroupPhase::Lost,
     };
-    GroupStatus { phase, message: message(facts, key, phase), ..plain(group) }
+    let refused = facts.problem.filter(|_| unmade).map(ToString::to_string);
+    let last = group.last_note.clone().filter(|_| matches!(phase, GroupPhase::Pending | GroupPhase::Lost));
+    let message = refused.or_else(|| group.note.clone()).or(last).filter(|_| phase != GroupPhase::Ready);
+    let message = message.map(|words| words.chars().take(MAX_MESSAGE).collect());
+    GroupStatus { phase, message, ..plain(group) }
 }
 
 fn draining(group: &Group) -> GroupStatus {
@@ -129,16 +159,6 @@ fn plain(group: &Group) -> GroupStatus {
         shards: signed(count(group.shards.iter())),
         message: None,
     }
-}
-
-/// Why a group is not ready, in the words of the first shard that has any.
-fn message(facts: &Facts<'_>, key: (u32, u64), phase: GroupPhase) -> Option<String> {
-    if phase == GroupPhase::Ready {
-        return None;
-    }
-    let pods = facts.members.get(&key)?;
-    let (rank, note) = pods.iter().find_map(|(rank, pod)| Some((rank, pod.note.as_ref()?)))?;
-    Some(format!("shard {rank}: {note}").chars().take(MESSAGE).collect())
 }
 
 fn remembered(memory: &Recovery) -> RecoveryStatus {

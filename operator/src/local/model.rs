@@ -68,6 +68,16 @@ pub enum ModelError {
     /// The name's file cannot be written.
     #[error(transparent)]
     Address(#[from] AddressError),
+    /// The cap of its spec never admits one of its groups.
+    #[error("{name}: a group has {shards} shards; rollout.maxAccelerators is {most}")]
+    CapTooSmall {
+        /// The model.
+        name: String,
+        /// Shards of one group.
+        shards: u32,
+        /// The cap.
+        most: i32,
+    },
     /// Its workers end before they are ready.
     #[error("{0} does not start: its workers ended {MAX_FAILED_STARTS} times before it was ready")]
     GivenUp(String),
@@ -125,7 +135,8 @@ impl Model {
     /// Takes the name and the addresses; starts nothing yet. `published` gives addresses by the name of the port.
     ///
     /// # Errors
-    /// [`ModelError::Address`] for a name that is taken, [`ModelError::Listen`] for an address that is.
+    /// [`ModelError::Address`] for a name that is taken, [`ModelError::Listen`] for an address that is,
+    /// [`ModelError::CapTooSmall`].
     pub async fn open(
         wanted: Wanted,
         folder: &Path,
@@ -133,6 +144,10 @@ impl Model {
     ) -> Result<Self, ModelError> {
         let owner = &wanted.revision.spec.owner;
         let name = owner.name.to_string();
+        let shards = wanted.revision.shards;
+        if let Some(most) = wanted.rollout.max_accelerators.filter(|most| u32::try_from(*most).unwrap_or(0) < shards) {
+            return Err(ModelError::CapTooSmall { name, shards, most });
+        }
         let claim = Claim::new(folder, &name)?;
         let service = build::services(owner, false).client;
         let mut forwarders = BTreeMap::new();
@@ -199,7 +214,7 @@ impl Model {
         let decision = loop {
             let decision = rollout::step(&self.table.observed(), &self.target(), &self.budget(), now);
             self.table.remember(&decision);
-            let failed = decision.recovery.iter().any(|memory| memory.failures >= MAX_FAILED_STARTS);
+            let failed = decision.recovery.iter().any(|memory| memory.streak >= MAX_FAILED_STARTS);
             if failed && !self.was_ready {
                 return Err(ModelError::GivenUp(self.name.clone()));
             }

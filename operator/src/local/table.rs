@@ -63,15 +63,7 @@ impl ProcessTable {
             let known = |group: &&mut Group| (group.index, group.epoch) == row.group;
             if groups.iter_mut().find(known).is_none() {
                 let ((index, epoch), revision) = (row.group, row.revision.clone());
-                groups.push(Group {
-                    index,
-                    epoch,
-                    revision,
-                    known: Known::Removed,
-                    shards: vec![],
-                    created: None,
-                    note: None,
-                });
+                groups.push(Group { known: Known::Removed, ..Group::new((index, epoch), revision, 0) });
             }
         }
         for group in &mut groups {

@@ -19,7 +19,7 @@ const AT_MOST: usize = 32;
 /// So many refusals end a pass's writes of a kind: the rest would fare no better, and waits for the next pass.
 const REFUSALS: usize = 4;
 
-/// Makes and deletes in parallel.
+/// Deletes in parallel, then makes in parallel: no epoch begins before the one that it replaces was told to end.
 pub(super) async fn write(
     client: &Client,
     namespace: &str,
@@ -30,17 +30,24 @@ pub(super) async fn write(
     let api: &Api<Pod> = &Api::namespaced(client.clone(), namespace);
     let makes = create.into_iter().map(|pod| async move { make(api, uid, pod).await.map(Some) });
     let ends = delete.into_iter().map(|pod| async move { end(api, &pod).await });
-    let (made, ended) = tokio::join!(in_parallel(makes), in_parallel(ends));
-    made.into_iter().chain(ended).for_each(|result| outcome.take(result));
+    let ended = in_parallel(ends).await;
+    let all_told = ended.iter().all(Result::is_ok);
+    ended.into_iter().for_each(|result| outcome.take(result));
+    if all_told {
+        in_parallel(makes).await.into_iter().for_each(|result| outcome.take(result));
+    }
 }
 
 /// Runs `jobs` with a window that grows with every success, so that a server in trouble is asked little.
-async fn in_parallel<T>(jobs: impl Iterator<Item = impl Future<Output = Result<T, Problem>>>) -> Vec<Result<T, Problem>> {
+async fn in_parallel<T>(
+    jobs: impl Iterator<Item = impl Future<Output = Result<T, Problem>>>,
+) -> Vec<Result<T, Problem>> {
     let mut jobs = jobs.fuse();
     let (mut running, mut window, mut refusals) = (FuturesUnordered::new(), AT_FIRST, 0);
     let mut results = Vec::new();
     loop {
-        while refusals < REFUSALS && running.len() + refusals < window
+        while refusals < REFUSALS
+            && running.len() + refusals < window
             && let Some(job) = jobs.next()
         {
             running.push(job);

@@ -8,12 +8,15 @@ use crate::crd::ModelDeploymentStatus;
 pub(super) fn story(pass: &Pass<'_>, after: &ModelDeploymentStatus) -> Vec<Happening> {
     let mut all = Vec::new();
     for loss in pass.losses() {
-        let reason = loss.reason.as_str();
-        let (index, lost) = (loss.index, loss.epoch.saturating_sub(1));
-        let said = last_words(pass, (index, lost)).unwrap_or_default();
-        let note =
-            format!("group {index} epoch {lost} lost a shard ({reason}){said}; it forms again as epoch {}", loss.epoch);
-        all.push(Happening { reason: "GroupLost", note, warning: true });
+        let (index, epoch, why) = (loss.index, loss.epoch, loss.reason.as_str());
+        let lost = epoch.saturating_sub(1);
+        let said = if loss.message.is_empty() { String::new() } else { format!(": {}", loss.message) };
+        let (reason, what) = match loss.reason.is_withdrawal() {
+            true => ("GroupWithdrawn", "was withdrawn"),
+            false => ("GroupLost", "lost a shard"),
+        };
+        let note = format!("group {index} epoch {lost} {what} ({why}){said}; it forms again as epoch {epoch}");
+        all.push(Happening { reason, note, warning: true });
     }
     let steps = &pass.decision.steps;
     let removed = steps.iter().filter_map(|step| match step {
@@ -36,13 +39,6 @@ fn named(reason: &'static str, verb: &str, groups: Vec<(u32, u64)>) -> Option<Ha
     }
     let words: Vec<String> = groups.iter().map(|(index, epoch)| format!("group {index} epoch {epoch}")).collect();
     Some(Happening { reason, note: format!("{verb} {}", words.join(", ")), warning: false })
-}
-
-/// What the lost shard said last: the pod itself is about to vanish.
-fn last_words(pass: &Pass<'_>, group: (u32, u64)) -> Option<String> {
-    let pods = pass.members.get(&group)?;
-    let (rank, note) = pods.iter().find_map(|(rank, pod)| Some((rank, pod.note.as_ref()?)))?;
-    Some(format!(": shard {rank}: {note}"))
 }
 
 /// Told once, when it begins or its reason changes.

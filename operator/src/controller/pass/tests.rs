@@ -1,5 +1,7 @@
 //! Whole passes without a cluster: what is remembered, what is done, what the status says.
 
+mod reports;
+
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 
@@ -82,7 +84,7 @@ impl World {
         let ended: Vec<_> = work.delete.iter().map(|pod| pod.meta.name.clone()).collect();
         self.found.pods.retain(|pod| !ended.contains(&pod.meta.name));
         self.found.pods.extend(made.iter().cloned().map(Arc::new));
-        let after = pass.status_after(work.create.len(), &made, None);
+        let after = pass.status_after(&made, None);
         let stories: Vec<_> = pass.story(&after).into_iter().map(|story| story.reason).collect();
         if !stories.is_empty() {
             line.push(format!("tell {}", stories.join(" ")));
@@ -305,7 +307,8 @@ fn without_its_status_a_served_model_is_recognised_by_its_pods() {
 #[test]
 fn without_its_status_a_formation_that_still_ends_is_no_second_group() {
     let mut world = World::served(2);
-    let ending: Vec<_> = world.found.pods.iter().filter(|pod| pod.place.as_ref().unwrap().index == 0).cloned().collect();
+    let ending: Vec<_> =
+        world.found.pods.iter().filter(|pod| pod.place.as_ref().unwrap().index == 0).cloned().collect();
     world.change("g0-e1-r0", Shard::Lost(LossReason::Exited));
     world.pass();
     world.all_ready();

@@ -12,6 +12,8 @@ type Wait = (Why, Option<Timestamp>);
 impl State<'_> {
     /// Unfinished groups, then new ones while there is room.
     pub(super) fn create_missing(&mut self) {
+        // Formed again or not: the lowest slot comes first, today as in the next pass.
+        self.groups.sort_by_key(|group| (group.index, group.epoch));
         for at in 0..self.groups.len() {
             let group = &self.groups[at];
             if group.known == Known::Removed || group.standing() != Standing::Incomplete {

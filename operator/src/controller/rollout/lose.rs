@@ -12,6 +12,8 @@ enum Fate {
     Stays,
     /// Something is, but it has until then.
     Spared(Why, Timestamp),
+    /// It is half made, and is to be completed before then.
+    Completed(Timestamp),
     /// It is replaced.
     Replaced(LossReason),
 }
@@ -27,6 +29,7 @@ impl State<'_> {
             match self.fate(group) {
                 Fate::Stays => {}
                 Fate::Spared(why, until) => self.waits.push((why, Some(until))),
+                Fate::Completed(until) => self.again = self.again.into_iter().chain([until]).min(),
                 Fate::Replaced(reason) => self.replace(at, reason),
             }
         }
@@ -40,21 +43,28 @@ impl State<'_> {
             return spared(Why::Room, until).unwrap_or(Fate::Replaced(LossReason::Unschedulable));
         }
         if let Some(reason) = group.loss() {
+            // A shard that fell over while others were still pulled proves nothing; one that was taken away will not come.
             let coming = group.shards.iter().any(|shard| matches!(shard, Shard::Pending | Shard::Gated));
-            let until = group.created.filter(|_| coming).map(|created| later(created, self.budget.startup));
+            let until =
+                group.created.filter(|_| coming && reason.is_own()).map(|created| later(created, self.budget.startup));
             return until.and_then(|until| spared(Why::Peers, until)).unwrap_or(Fate::Replaced(reason));
         }
         let half_since = group.created.filter(|_| group.is_half_made());
         half_since.map_or(Fate::Stays, |created| {
             let until = later(created, self.budget.partial);
-            spared(Why::Shards, until).unwrap_or(Fate::Replaced(LossReason::Incomplete))
+            if self.now < until { Fate::Completed(until) } else { Fate::Replaced(LossReason::Incomplete) }
         })
     }
 
     fn replace(&mut self, at: usize, reason: LossReason) {
         let group = &self.groups[at];
+        if !self.is_target(group) && !self.is_serving(group) {
+            // Nothing is known any more from which it could be made again.
+            return self.remove(at, Cause::Lost(reason));
+        }
         let (index, revision, size) = (group.index, group.revision.clone(), group.shards.len());
-        let (epoch, message) = (self.next_epoch(index), group.note.clone().unwrap_or_default());
+        let words = group.note.as_ref().or(group.last_note.as_ref());
+        let (epoch, message) = (self.next_epoch(index), words.cloned().unwrap_or_default());
         let loss = Loss { index, epoch, reason, message };
         let memory = self.budget.restarts.after_loss(self.memory(index), loss, self.now);
         self.recovery.retain(|memory| memory.index != index);

@@ -33,6 +33,8 @@ pub struct Group {
     pub created: Option<Timestamp>,
     /// Why it is not ready, in the words of whoever knows: scheduler, kubelet, API server, a lost process's last lines.
     pub note: Option<String>,
+    /// What was told of it last, for when none of its pods is left to tell.
+    pub last_note: Option<String>,
 }
 
 /// What earlier decisions say about a group.
@@ -122,6 +124,12 @@ impl LossReason {
             Self::Unschedulable => "Unschedulable",
             Self::Incomplete => "Incomplete",
         }
+    }
+
+    /// True when the shard itself failed, and nobody took it away: its peers may yet tell why.
+    #[must_use]
+    pub fn is_own(self) -> bool {
+        matches!(self, Self::Exited | Self::OutOfMemory | Self::ImagePull)
     }
 
     /// True for a group that was withdrawn for want of room, and did not crash: it eats no restart budget.
@@ -267,8 +275,6 @@ pub enum Why {
     Room,
     /// A lost group's back-off.
     BackOff,
-    /// The missing shards of a half-made group.
-    Shards,
     /// The pending peers of a lost shard.
     Peers,
     /// Whoever holds the scheduling gates.

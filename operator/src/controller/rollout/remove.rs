@@ -14,13 +14,14 @@ impl State<'_> {
         }
     }
 
-    /// The next group to remove: other revision not ready, target not ready, other revision, highest index.
+    /// The next group to remove: other revision not ready, target not ready, other revision, highest index. Of other
+    /// revisions those first that do not serve: only what serves can come back.
     fn next_excess(&self) -> Option<(usize, Cause)> {
         let may_go = |group: &Group| if self.is_held() { self.may_shrink(group) } else { self.may_go(group) };
         let live = self.groups.iter().enumerate().filter(|(_, group)| group.known != Known::Removed);
-        let (at, group) = live
-            .filter(|(_, group)| may_go(group))
-            .min_by_key(|(_, group)| (self.available(group), self.is_target(group), Reverse(group.index)))?;
+        let (at, group) = live.filter(|(_, group)| may_go(group)).min_by_key(|(_, group)| {
+            (self.available(group), self.is_target(group), self.is_serving(group), Reverse(group.index))
+        })?;
         let excess = self.is_target(group) || self.is_held();
         Some((at, if excess { Cause::Excess } else { Cause::Superseded }))
     }
@@ -41,14 +42,16 @@ impl State<'_> {
         }
     }
 
-    /// In a pause only the number of groups follows the spec: those of the new revision stay beside it as surge.
+    /// In a pause only the number of groups follows the spec: those that do not serve stay beside the others as surge,
+    /// and the last one that serves stays.
     fn may_shrink(&self, group: &Group) -> bool {
-        let targets = self.live().filter(|group| self.is_target(group)).count();
-        let others = self.live().count() - targets;
-        let beside = if others > 0 { targets.min(self.budget.max_surge as usize) } else { 0 };
-        let too_many = self.live().count() > self.target.replicas as usize + beside;
+        let (wished, surge) = (self.target.replicas as usize, self.budget.max_surge as usize);
+        let serving = self.live().filter(|group| self.is_serving(group)).count();
+        let others = self.live().count() - serving;
+        let beside = if serving > 0 { others.min(surge) } else { 0 };
+        let last = self.is_serving(group) && serving == 1 && others > 0 && wished > 0;
         let free = !self.available(group) || self.enough_available_without(group);
-        (too_many && free) || self.is_beyond_repair(group)
+        (serving + others > wished + beside && free && !last) || self.is_beyond_repair(group)
     }
 
     /// Nothing is known any more from which it could be made whole.

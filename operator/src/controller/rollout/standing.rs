@@ -25,7 +25,7 @@ impl Group {
     #[must_use]
     pub fn new((index, epoch): (u32, u64), revision: String, shards: usize) -> Self {
         let shards = vec![Shard::Missing; shards];
-        Self { index, epoch, revision, known: Known::Forming, shards, created: None, note: None }
+        Self { index, epoch, revision, known: Known::Forming, shards, created: None, note: None, last_note: None }
     }
 
     /// How the group stands; a deleted shard counts as a loss, whoever deleted it.

@@ -16,7 +16,7 @@ pub(super) struct State<'a> {
     pub(super) now: Timestamp,
     pub(super) steps: Vec<Step>,
     pub(super) waits: Vec<(Why, Option<Timestamp>)>,
-    again: Option<Timestamp>,
+    pub(super) again: Option<Timestamp>,
 }
 
 impl<'a> State<'a> {

@@ -97,6 +97,12 @@ impl Sim {
         self.group(index).shards.fill(Shard::Ready(now));
     }
 
+    fn ready_of(&mut self, revision: &str) {
+        let now = self.now;
+        let made = |group: &&mut Group| group.revision == revision && group.known == Known::Formed;
+        self.observed.groups.iter_mut().filter(made).for_each(|group| group.shards.fill(Shard::Ready(now)));
+    }
+
     fn lose(&mut self, index: u32, reason: LossReason) {
         self.group(index).shards[0] = Shard::Lost(reason);
     }

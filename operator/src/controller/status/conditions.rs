@@ -3,15 +3,17 @@
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
-use super::super::rollout::{Standing, Step, Why};
 use super::Facts;
+use super::degraded::degraded;
+use super::progress::progress;
 
 /// Until shards speak mTLS; said wherever a user looks whether the object was accepted.
 const PLAINTEXT: &str = "traffic between shards is plaintext (--insecure-shard-traffic)";
 /// The longest message, in characters; the schema allows four times as many bytes.
 const MESSAGE: usize = 1024;
 
-struct Claim {
+/// One condition before it is compared with what was there.
+pub(super) struct Claim {
     kind: &'static str,
     holds: bool,
     reason: String,
@@ -19,7 +21,8 @@ struct Claim {
 }
 
 /// All conditions; the time of the last transition is kept while the status stays.
-pub(super) fn conditions(facts: &Facts<'_>, before: &[Condition]) -> Vec<Condition> {
+pub(super) fn conditions(facts: &Facts<'_>, progressed_at: Option<Timestamp>) -> Vec<Condition> {
+    let before = facts.model.status.as_ref().map_or(&[][..], |status| &status.conditions);
     let claims = [
         accepted(facts),
         planned(facts),
@@ -27,7 +30,7 @@ pub(super) fn conditions(facts: &Facts<'_>, before: &[Condition]) -> Vec<Conditi
         ready(facts),
         reconciling(facts),
         stalled(facts),
-        degraded(facts),
+        degraded(facts, progressed_at),
     ];
     claims.into_iter().map(|claim| condition(facts, claim, before)).collect()
 }
@@ -46,7 +49,7 @@ fn condition(facts: &Facts<'_>, claim: Claim, before: &[Condition]) -> Condition
     }
 }
 
-fn claim(kind: &'static str, holds: bool, reason: &str, message: impl Into<String>) -> Claim {
+pub(super) fn claim(kind: &'static str, holds: bool, reason: &str, message: impl Into<String>) -> Claim {
     Claim { kind, holds, reason: reason.to_owned(), message: message.into() }
 }
 
@@ -66,10 +69,6 @@ fn planned(facts: &Facts<'_>) -> Claim {
     }
 }
 
-fn of_groups(facts: &Facts<'_>) -> String {
-    format!("{} of {} groups are available", facts.available(), facts.wished())
-}
-
 fn available(facts: &Facts<'_>) -> Claim {
     if facts.wished() == 0 {
         return claim("Available", false, "ScaledToZero", "replicas is 0");
@@ -77,13 +76,13 @@ fn available(facts: &Facts<'_>) -> Claim {
     let missing = u32::try_from(facts.model.spec.rollout.max_unavailable).unwrap_or(0);
     let floor = facts.wished().saturating_sub(missing).max(1);
     let holds = facts.available() >= floor;
-    claim("Available", holds, if holds { "GroupsAvailable" } else { "GroupsNotAvailable" }, of_groups(facts))
+    claim("Available", holds, if holds { "GroupsAvailable" } else { "GroupsNotAvailable" }, facts.of_groups())
 }
 
 fn ready(facts: &Facts<'_>) -> Claim {
     if facts.whole() {
         let zero = facts.wished() == 0;
-        return claim("Ready", true, if zero { "ScaledToZero" } else { "AllGroupsAvailable" }, of_groups(facts));
+        return claim("Ready", true, if zero { "ScaledToZero" } else { "AllGroupsAvailable" }, facts.of_groups());
     }
     let (reason, message) = blocker(facts).unwrap_or_else(|| progress(facts));
     Claim { kind: "Ready", holds: false, reason, message }
@@ -115,51 +114,16 @@ fn blocker(facts: &Facts<'_>) -> Option<(String, String)> {
     if let Some(problem) = facts.problem {
         return Some((problem.reason().to_owned(), problem.to_string()));
     }
+    if let Some(too_small) = cap_below_a_group(facts) {
+        return Some(("AcceleratorCapTooSmall".to_owned(), too_small));
+    }
     let verdict = facts.verdict().filter(|_| facts.revisions.target.is_none())?;
     Some((verdict.reason.as_str().to_owned(), verdict.message.clone()))
 }
 
-fn progress(facts: &Facts<'_>) -> (String, String) {
-    let why = facts.decision.steps.iter().find_map(|step| match step {
-        Step::Wait { why, .. } => Some(*why),
-        _ => None,
-    });
-    let old = facts.decision.groups.len() > facts.updated() as usize;
-    let reason = match why {
-        Some(Why::BackOff) => "BackOff",
-        _ if old => "RollingOut",
-        _ if !facts.decision.recovery.is_empty() && recovering(facts).is_some() => "Recovering",
-        Some(Why::MinReady) => "MinReadySeconds",
-        _ => "Starting",
-    };
-    (reason.to_owned(), format!("{}; {} of the target revision", of_groups(facts), facts.updated()))
-}
-
-/// The slot that has been lost most often and is not ready again.
-fn recovering(facts: &Facts<'_>) -> Option<String> {
-    let unready = |index: u32| {
-        let mut groups = facts.decision.groups.iter().filter(move |group| group.index == index);
-        groups.any(|group| !matches!(group.standing(), Standing::Ready(_)))
-    };
-    let worst = facts.decision.recovery.iter().filter(|memory| unready(memory.index)).max_by_key(|m| m.failures)?;
-    Some(format!(
-        "group {} lost a shard ({}) {} times; it forms again as epoch {}",
-        worst.index,
-        worst.reason.as_str(),
-        worst.failures,
-        worst.epoch
-    ))
-}
-
-fn degraded(facts: &Facts<'_>) -> Claim {
-    if let Some(error) = &facts.revisions.unreadable {
-        return claim("Degraded", true, "RevisionUnreadable", error.to_string());
-    }
-    if let Some(problem) = facts.problem {
-        return claim("Degraded", true, problem.reason(), problem.to_string());
-    }
-    match recovering(facts) {
-        Some(message) => claim("Degraded", true, "ShardLost", message),
-        None => claim("Degraded", false, "AsExpected", ""),
-    }
+/// The planner chose a group that `maxAccelerators` never admits; shards that the spec gives are checked by its schema.
+fn cap_below_a_group(facts: &Facts<'_>) -> Option<String> {
+    let shards = facts.revisions.target.as_ref()?.shards;
+    let most = facts.budget.max_accelerators.filter(|most| *most < shards)?;
+    Some(format!("a group of this plan has {shards} shards; rollout.maxAccelerators is {most}"))
 }
