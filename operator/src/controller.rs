@@ -6,9 +6,11 @@
 pub mod apply;
 pub mod build;
 pub mod dereference;
+pub mod ends;
 pub mod observe;
 pub mod pass;
 pub mod plan;
+pub mod queue;
 pub mod recover;
 pub mod revisions;
 pub mod rollout;
@@ -26,7 +28,6 @@ use kube::Client;
 use self::apply::{Outcome, Problem, Teller, apply, remember};
 use self::dereference::{ModelKey, World};
 use self::pass::{Input, Pass};
-use self::rollout::Turn;
 use crate::crd::{ModelDeployment, ModelDeploymentStatus};
 use crate::metrics::{Metrics, ReasonLabel};
 use crate::timing::Timing;
@@ -107,9 +108,15 @@ impl Controller {
         // 2. validate, 3. plan, 4. rollout: no client
         let (default_image, timing) = (self.default_image.as_str(), &self.timing);
         let now = Timestamp::now();
-        let input =
-            Input { model: &model, found: &found, inventory: &inventory, default_image, timing, turn: Turn::May, now };
-        let pass = Pass::decide(&input);
+        let key = ModelKey::of(&model);
+        let turn = self.world.turns(|turns| turns.opening(&key));
+        let input = Input { model: &model, found: &found, inventory: &inventory, default_image, timing, turn, now };
+        let free = Pass::decide(&input);
+        // Only what makes groups needs its turn, and decides again when it is another's.
+        let turn =
+            if free.makes_groups() { self.world.turns(|turns| turns.ask(&key, free.resource(), now)) } else { turn };
+        let held = Input { turn, ..input };
+        let pass = if turn == input.turn { free } else { Pass::decide(&held) };
         // 5. build: no client
         let work = pass.work();
         let idle = work.is_empty();
@@ -121,6 +128,7 @@ impl Controller {
         let lasting = outcome.problem.as_ref().filter(|problem| !matches!(problem, Problem::Api { .. }));
         let status = pass.status_after(&outcome.pods, lasting);
         let after = self.write(before.as_ref().unwrap_or(&model), &status).await?;
+        self.world.turns_taken(|turns| turns.report(&key, pass.resource(), pass.case(), now));
         // 9. tell: client
         self.tell(&model, &pass, &status).await;
         let noted = !outcome.pods.is_empty();
@@ -154,6 +162,8 @@ impl Controller {
         let now = Instant::now();
         outcome.pods.iter().for_each(|pod| self.world.note_pod(pod.clone(), now));
         outcome.services.iter().for_each(|service| self.world.note_service(service.clone(), now));
+        outcome.budget.iter().for_each(|budget| self.world.note_budget(budget.clone(), now));
+        outcome.unprotected.iter().for_each(|budget| self.world.note_unprotected(budget.as_ref().clone()));
         outcome
     }
 

@@ -7,6 +7,9 @@ use std::fmt;
 /// Who owns the fields that server-side apply writes.
 pub const FIELD_MANAGER: &str = "shoal-operator";
 
+/// Name of the container that runs the worker.
+pub const WORKER: &str = "worker";
+
 /// Label keys of every pod.
 pub mod label {
     /// Name of the ModelDeployment.

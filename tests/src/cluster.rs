@@ -15,6 +15,7 @@ use crate::inside::RUN_FOLDER;
 pub mod audit;
 pub mod install;
 pub mod namespace;
+pub mod nodes;
 pub mod operator;
 pub mod pods;
 pub mod tools;
@@ -57,6 +58,16 @@ impl Cluster {
         self.client.clone()
     }
 
+    /// A client with every right that tries nothing twice: what is refused for now is refused.
+    ///
+    /// # Errors
+    /// When the kubeconfig cannot be used.
+    pub async fn impatient_client(&self) -> Result<Client> {
+        let mut config = config(&self.run.join("admin.kubeconfig")).await?;
+        config.default_retry = false;
+        Ok(Client::try_from(config)?)
+    }
+
     /// The scratch folder; it vanishes with the cluster.
     #[must_use]
     pub fn run_folder(&self) -> &Path {
@@ -71,7 +82,10 @@ impl Cluster {
 }
 
 async fn client(kubeconfig: &Path) -> Result<Client> {
+    Ok(Client::try_from(config(kubeconfig).await?)?)
+}
+
+async fn config(kubeconfig: &Path) -> Result<Config> {
     let kubeconfig = Kubeconfig::read_from(kubeconfig)?;
-    let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
-    Ok(Client::try_from(config)?)
+    Ok(Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?)
 }

@@ -11,13 +11,19 @@ mod cluster {
     pub(crate) mod chart;
     pub(crate) mod commands;
     pub(crate) mod crashes;
+    pub(crate) mod disruption;
     pub(crate) mod faults;
     pub(crate) mod harness;
     pub(crate) mod lifecycle;
+    pub(crate) mod losses;
     pub(crate) mod samples;
     pub(crate) mod scenario;
+    pub(crate) mod scheduling;
+    pub(crate) mod serving;
 }
-use cluster::{bad_input, chart, commands, crashes, faults, harness, lifecycle, samples};
+use cluster::{
+    bad_input, chart, commands, crashes, disruption, faults, harness, lifecycle, losses, samples, scheduling, serving,
+};
 
 fn main() -> anyhow::Result<ExitCode> {
     run(
@@ -47,6 +53,27 @@ fn main() -> anyhow::Result<ExitCode> {
             faults::a_restarted_operator_touches_no_pod,
             faults::a_settled_object_costs_no_write_in_a_hundred_passes,
             faults::a_second_operator_stands_by_and_takes_over_from_a_killed_one,
+            disruption::two_groups_get_a_budget_that_follows_them_and_a_single_one_gets_none,
+            disruption::a_budget_of_somebody_else_is_not_touched_and_the_status_says_so,
+            disruption::of_two_groups_evicted_back_to_back_the_second_waits_until_the_first_is_ready,
+            disruption::a_rollout_that_is_stuck_keeps_no_node_from_being_emptied,
+            disruption::kubectl_drain_of_a_node_with_two_shards_of_one_group_finishes,
+            losses::a_shard_killed_for_its_memory_is_told_from_a_crash,
+            losses::a_crashed_shard_leaves_its_exit_code_and_its_last_lines,
+            losses::a_shard_evicted_by_its_kubelet_says_what_the_node_was_short_of,
+            losses::an_image_that_cannot_be_pulled_is_its_own_reason,
+            losses::while_a_peer_pulls_its_image_a_lost_shard_waits_and_then_costs_one_epoch,
+            losses::a_shard_that_makes_room_for_a_higher_priority_is_preempted,
+            losses::a_silent_node_loses_its_shards_at_its_taint_and_no_pod_is_forced,
+            losses::a_deleted_node_loses_its_shards_at_once,
+            losses::without_nodes_a_lost_node_shows_by_its_pods,
+            losses::shards_that_fail_together_while_starting_cost_one_epoch,
+            losses::a_model_is_not_ready_while_a_worker_is_dead_in_a_pod_that_runs,
+            serving::a_shard_gets_requests_only_once_it_is_ready,
+            serving::an_autoscaler_at_one_and_a_half_times_the_load_takes_two_groups_of_four_shards_to_three,
+            scheduling::a_group_without_room_is_withdrawn_whole_and_comes_with_the_next_node,
+            scheduling::two_models_that_each_need_all_nodes_do_not_starve_each_other_half_scheduled,
+            scheduling::a_model_that_fits_nowhere_keeps_no_other_from_coming_back,
             crashes::killed_before_or_after_any_write_it_leaves_the_same_as_undisturbed,
             bad_input::every_field_wrong_in_every_way_is_refused_planned_or_answered,
             crashes::with_all_pods_and_the_operator_gone_at_once_epochs_only_rise,

@@ -45,6 +45,11 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 - apiGroups: [""]
   resources: [services]
   verbs: [get, list, watch, create, patch, delete]
+# A PodDisruptionBudget while a model has two groups or more, by server-side apply; deleted when it has fewer.
+# get: a budget of that name which is somebody else's is left alone.
+- apiGroups: [policy]
+  resources: [poddisruptionbudgets]
+  verbs: [get, list, watch, create, patch, delete]
 # What happened, for `kubectl describe`; repeated events are patched into series.
 - apiGroups: [events.k8s.io]
   resources: [events]

@@ -1,21 +1,24 @@
-//! The only writer: pods by POST, Services by server-side apply, deletes with UID preconditions, the status as a patch
-//! on the resourceVersion it was computed from, and Events.
+//! The only writer: pods by POST, Services and PodDisruptionBudgets by server-side apply, deletes with UID
+//! preconditions, the status as a patch on the resourceVersion it was computed from, and Events.
 //!
 //! Never decides: it carries out what a pass decided and says what the API server answered.
 
 mod diff;
 mod events;
+mod objects;
 mod pods;
-mod services;
+
+use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client};
 use serde_json::{Value, json};
 
 pub use self::diff::merge_diff;
 pub use self::events::{Happening, Teller};
-use super::dereference::{PodView, ServiceView};
+use super::dereference::{BudgetView, PodView, ServiceView};
 use crate::crd::{ModelDeployment, ModelDeploymentStatus};
 
 /// What kept a write from being carried out.
@@ -24,7 +27,7 @@ pub enum Problem {
     /// Something of that name exists and is not ours; it was not touched.
     #[error("{kind} {name} exists and belongs to somebody else; it was not touched")]
     NameTaken {
-        /// Pod or Service.
+        /// Pod, Service or PodDisruptionBudget.
         kind: &'static str,
         /// Its name.
         name: String,
@@ -44,7 +47,7 @@ pub enum Problem {
     /// The API server finds the object itself wrong.
     #[error("the API server refuses {kind} {name}: {message}")]
     Invalid {
-        /// Pod or Service.
+        /// Pod, Service or PodDisruptionBudget.
         kind: &'static str,
         /// Its name.
         name: String,
@@ -99,15 +102,28 @@ pub struct Outcome {
     pub pods: Vec<PodView>,
     /// Services as they are now.
     pub services: Vec<ServiceView>,
+    /// The PodDisruptionBudget as it is now.
+    pub budget: Option<BudgetView>,
+    /// The PodDisruptionBudget that is gone.
+    pub unprotected: Option<Arc<BudgetView>>,
     /// The first problem.
     pub problem: Option<Problem>,
 }
 
 impl Outcome {
     fn take(&mut self, result: Result<Option<PodView>, Problem>) {
+        let view = self.sift(result).flatten();
+        self.pods.extend(view);
+    }
+
+    /// What succeeded; the first problem is kept.
+    fn sift<T>(&mut self, result: Result<T, Problem>) -> Option<T> {
         match result {
-            Ok(view) => self.pods.extend(view),
-            Err(problem) => self.problem = Some(self.problem.take().unwrap_or(problem)),
+            Ok(done) => Some(done),
+            Err(problem) => {
+                self.problem.get_or_insert(problem);
+                None
+            }
         }
     }
 }
@@ -118,18 +134,32 @@ pub struct Work {
     /// Pods to make.
     pub create: Vec<Pod>,
     /// Pods to tell to end.
-    pub delete: Vec<std::sync::Arc<PodView>>,
+    pub delete: Vec<Arc<PodView>>,
     /// Services of ours to delete first, because what is to change in them never changes.
-    pub outdated: Vec<std::sync::Arc<ServiceView>>,
+    pub outdated: Vec<Arc<ServiceView>>,
     /// Services to make or to correct; `true`: seen and ours.
     pub services: Vec<(Service, bool)>,
+    /// The PodDisruptionBudget that keeps more pods than before, written before they are made; `true`: as above.
+    pub raise: Option<(PodDisruptionBudget, bool)>,
+    /// What keeps fewer pods than before, written when they have been told to end: no eviction slips in between.
+    pub lower: Option<Lowering>,
+}
+
+/// How a PodDisruptionBudget comes to keep fewer pods.
+#[derive(Debug)]
+pub enum Lowering {
+    /// By a smaller number; `true`: seen and ours.
+    To(Box<PodDisruptionBudget>, bool),
+    /// By its removal.
+    Away(Arc<BudgetView>),
 }
 
 impl Work {
     /// Nothing to do.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.create.is_empty() && self.delete.is_empty() && self.services.is_empty()
+        let budget = self.raise.is_some() || self.lower.is_some();
+        self.create.is_empty() && self.delete.is_empty() && self.services.is_empty() && !budget
     }
 }
 
@@ -137,16 +167,27 @@ impl Work {
 pub async fn apply(client: &Client, namespace: &str, uid: &str, work: Work) -> Outcome {
     let mut outcome = Outcome::default();
     for view in work.outdated {
-        outcome.problem = services::delete(client, namespace, &view).await.err().or(outcome.problem.take());
+        outcome.sift(objects::remove(client, &view).await);
     }
     // Services first: shards resolve one another's names as soon as they start.
-    for (service, ours) in work.services {
-        match services::apply(client, namespace, uid, (service, ours)).await {
-            Ok(view) => outcome.services.push(view),
-            Err(problem) => outcome.problem = Some(outcome.problem.take().unwrap_or(problem)),
-        }
+    for service in work.services {
+        let applied = outcome.sift(objects::apply(client, uid, service).await);
+        outcome.services.extend(applied);
+    }
+    if let Some(budget) = work.raise {
+        outcome.budget = outcome.sift(objects::apply(client, uid, budget).await);
     }
     pods::write(client, namespace, uid, (work.create, work.delete), &mut outcome).await;
+    match work.lower {
+        Some(Lowering::To(budget, ours)) => {
+            outcome.budget = outcome.sift(objects::apply(client, uid, (*budget, ours)).await);
+        }
+        Some(Lowering::Away(view)) => {
+            let gone = outcome.sift(objects::remove(client, &view).await);
+            outcome.unprotected = gone.map(|()| view);
+        }
+        None => {}
+    }
     outcome
 }
 

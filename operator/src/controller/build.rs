@@ -3,16 +3,20 @@
 //! Pure. Never looks at what exists.
 
 mod args;
+mod budget;
 mod pod;
 mod service;
 
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::Resource;
+use kube::api::ObjectMeta;
 
 use crate::controller::plan::Revision;
+use crate::controller::rollout::Group;
 use crate::controller::validate::Owner;
 use crate::crd::ModelDeployment;
 use crate::names::{GroupId, PodName, Rank, label};
@@ -47,6 +51,18 @@ pub fn services(owner: &Owner, headless: bool) -> Services {
     Services { client: service::client(owner, headless), shards: service::shards(owner) }
 }
 
+/// The PodDisruptionBudget of a model while `groups` exist and `wished` are to serve; `None`: it needs none.
+#[must_use]
+pub fn budget(owner: &Owner, groups: &[Group], wished: u32) -> Option<PodDisruptionBudget> {
+    budget::budget(owner, groups, wished)
+}
+
+/// How many pods the budget of [`budget`] keeps; 0 without one.
+#[must_use]
+pub fn kept(groups: &[Group], wished: u32) -> i32 {
+    budget::least(groups, wished).unwrap_or(0)
+}
+
 /// Selects exactly one pod per group: `status.selector` of the scale subresource.
 #[must_use]
 pub fn scale_selector(owner: &Owner) -> String {
@@ -69,6 +85,17 @@ pub fn owner_reference(owner: &Owner) -> OwnerReference {
 fn pod_name(revision: &Revision, group: GroupId, rank: Rank) -> PodName {
     let owner = &revision.spec.owner;
     PodName::new(&owner.name, &owner.uid, &revision.hash, group, rank)
+}
+
+/// Metadata of an object of a model that is none of a group.
+fn meta(owner: &Owner, name: String) -> ObjectMeta {
+    ObjectMeta {
+        name: Some(name),
+        namespace: Some(owner.namespace.clone()),
+        labels: Some(common_labels(owner)),
+        owner_references: Some(vec![owner_reference(owner)]),
+        ..Default::default()
+    }
 }
 
 /// Labels of every object of a model.

@@ -3,6 +3,9 @@
 //! A settled pass asks the API server nothing. Foreign pods are never asked for, and of ours only the projected fields
 //! stay in memory. Never writes to the API server; what the writer did is noted here until a watch shows it.
 
+mod budget;
+mod nodes;
+mod object;
 mod pod;
 mod service;
 mod shelf;
@@ -12,8 +15,10 @@ use std::sync::Arc;
 
 use kube::runtime::reflector::ObjectRef;
 
+pub use self::budget::BudgetView;
+pub use self::object::{Applied, ObjectView, Owned};
 pub use self::pod::PodView;
-pub use self::service::{Owned, ServiceView, is_headless};
+pub use self::service::ServiceView;
 pub use self::shelf::Shelf;
 pub use self::watches::World;
 use crate::crd::ModelDeployment;
@@ -58,6 +63,10 @@ pub trait View: kube::Resource<DynamicType = ()> + Clone {
 pub struct Found {
     /// Its pods, by name, whoever controls them.
     pub pods: Vec<Arc<PodView>>,
+    /// Pods that vanished lately and told why.
+    pub gone: Vec<Arc<PodView>>,
     /// Its Services, by name, whoever controls them.
     pub services: Vec<Arc<ServiceView>>,
+    /// Its PodDisruptionBudgets, likewise.
+    pub budgets: Vec<Arc<BudgetView>>,
 }

@@ -4,6 +4,7 @@
 
 #[cfg(test)]
 mod histories;
+mod placing;
 mod story;
 #[cfg(test)]
 mod tests;
@@ -14,9 +15,11 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::apply::{Happening, Problem, Work};
+pub use self::placing::resource;
+use super::apply::{Happening, Lowering, Problem, Work};
 use super::build;
-use super::dereference::{Found, Owned, PodView, is_headless};
+use super::dereference::{Applied as _, BudgetView, Found, Owned, PodView};
+use super::ends::explain;
 use super::observe::{Members, members, observe};
 use super::plan::{self, Plan, Revision};
 use super::revisions::Revisions;
@@ -76,7 +79,8 @@ impl<'a> Pass<'a> {
             Revisions::decide(owner, asked, &before, input.default_image)
         });
         let members = members(model.metadata.uid.as_deref().unwrap_or_default(), &input.found.pods);
-        let observed = observe(&members, &before, &revisions.sizes(), input.now);
+        let mut observed = observe(&members, &before, &revisions.sizes(), input.now);
+        explain(&mut observed, &members, &input.found.gone);
         let budget = budget(input, &revisions);
         let decision = decide(input, &revisions, &observed, &budget);
         let rejection = match validated {
@@ -95,19 +99,40 @@ impl<'a> Pass<'a> {
         for service in [services.client, services.shards] {
             let there = self.input.found.services.iter().find(|view| view.meta.name == service.metadata.name);
             let ours = there.filter(|view| view.controller.as_deref() == Some(owner.uid.as_str()));
-            if let Some(view) = ours.filter(|view| view.headless != is_headless(&service)) {
+            if let Some(view) = ours.filter(|view| view.fixed != service.fixed()) {
                 work.outdated.push(Arc::clone(view));
             }
             if ours.is_none_or(|view| view.owned != Owned::of(&service)) {
                 work.services.push((service, ours.is_some()));
             }
         }
+        self.protect(owner, &mut work);
         for step in &self.decision.steps {
             let Step::CreateGroup { index, revision, epoch } = step else { continue };
             let Some(revision) = self.revisions.find(revision) else { continue };
             work.create.extend(self.missing_pods(revision, (*index, *epoch)));
         }
         self.removals(work)
+    }
+
+    /// Brings the PodDisruptionBudget in line with the groups that are to exist.
+    fn protect(&self, owner: &Owner, work: &mut Work) {
+        let wished = u32::try_from(self.input.model.spec.replicas).unwrap_or(0);
+        let groups = &self.decision.groups;
+        let ours = |view: &&Arc<BudgetView>| view.controller.as_deref() == Some(owner.uid.as_str());
+        let there = self.input.found.budgets.iter().find(ours);
+        let Some(wanted) = build::budget(owner, groups, wished) else {
+            work.lower = there.map(|view| Lowering::Away(Arc::clone(view)));
+            return;
+        };
+        if there.is_some_and(|view| view.owned == Owned::of(&wanted)) {
+            return;
+        }
+        if build::kept(groups, wished) < build::kept(&self.observed.groups, wished) {
+            work.lower = Some(Lowering::To(Box::new(wanted), there.is_some()));
+        } else {
+            work.raise = Some((wanted, there.is_some()));
+        }
     }
 
     fn missing_pods(&self, revision: &Revision, (index, epoch): (u32, u64)) -> Vec<k8s_openapi::api::core::v1::Pod> {

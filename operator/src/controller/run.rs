@@ -10,6 +10,10 @@ use kube::runtime::controller::{Action, Config, Error, applier};
 use tokio_util::sync::CancellationToken;
 
 use super::dereference::ModelKey;
+use super::pass::resource;
+use super::queue::Refused;
+use super::rollout::LossReason;
+use super::validate::validate;
 use super::{Controller, Ending, PassError};
 use crate::crd::{GroupPhase, ModelDeployment, ModelDeploymentStatus};
 use crate::metrics::PhaseLabel;
@@ -29,6 +33,7 @@ pub struct Line {
 /// Works until `stop`, then finishes the passes that have begun.
 pub async fn run(controller: Arc<Controller>, stop: CancellationToken) {
     let world = Arc::clone(&controller.world);
+    world.models().state().iter().for_each(|model| controller.requeue(model));
     let named = stream::unfold(Arc::clone(&world), |world| async move {
         let key = world.queue.pop().await;
         Some((Ok::<_, Infallible>(key.to_ref()), world))
@@ -51,6 +56,18 @@ pub async fn run(controller: Arc<Controller>, stop: CancellationToken) {
 }
 
 impl Controller {
+    /// Puts a model whose groups were refused where it stood before this process began.
+    fn requeue(&self, model: &ModelDeployment) {
+        let refused = model.status.iter().flat_map(|status| &status.recovery).filter_map(|entry| {
+            let withdrawn = LossReason::from_word(&entry.reason) == LossReason::Unschedulable;
+            let (since, retry) = entry.window_start.as_ref().zip(entry.next_retry.as_ref())?;
+            withdrawn.then_some(Refused { since: since.0, retry: retry.0 })
+        });
+        let device = validate(model).map(|spec| spec.device);
+        let (Some(refused), Ok(device)) = (refused.min_by_key(|refused| refused.since), device) else { return };
+        self.world.turns(|turns| turns.restore(&ModelKey::of(model), resource(&device), refused));
+    }
+
     async fn counted(self: Arc<Self>, model: Arc<ModelDeployment>) -> Result<Action, PassError> {
         let key = ModelKey::of(&model);
         self.world.queue.begun(&key);

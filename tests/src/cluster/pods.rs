@@ -2,8 +2,8 @@
 
 use anyhow::Result;
 use k8s_openapi::api::core::v1::Pod;
-use kube::Api;
-use kube::api::{DeleteParams, ListParams, Patch, PatchParams, Preconditions};
+use kube::api::{DeleteParams, EvictParams, ListParams, Patch, PatchParams, Preconditions};
+use kube::{Api, ResourceExt as _};
 use serde_json::json;
 
 use super::Cluster;
@@ -12,6 +12,11 @@ use super::Cluster;
 pub const HOLD: &str = "stages.shoal.test/hold";
 /// Pod annotation: once deleted, the pod stays Terminating.
 pub const KEEP_TERMINATING: &str = "stages.shoal.test/keep-terminating";
+
+/// Pod annotation: rank 1 of a first epoch meets the fault that the value names, one of `tests/cluster/stages/`:
+/// `slow-pull` (until the annotation is removed), `image-pull`, `oom-killed`, `exit-1`, `evicted`. With `hold-next` the
+/// second epoch stays Pending until the annotation is removed.
+pub const FAULT: &str = "stages.shoal.test/fault";
 
 /// Pods of `namespace` that `selector` selects, by name.
 ///
@@ -54,7 +59,34 @@ pub async fn fail(cluster: &Cluster, namespace: &str, name: &str, reason: &str, 
     Ok(())
 }
 
-/// Evicts or drains: a graceful delete of exactly this pod.
+/// Takes `annotation` away from a pod.
+///
+/// # Errors
+/// When the API server refuses.
+pub async fn unmark(cluster: &Cluster, pod: &Pod, annotation: &str) -> Result<()> {
+    let pods: Api<Pod> = Api::namespaced(cluster.client(), pod.metadata.namespace.as_deref().unwrap_or_default());
+    let patch = json!({"metadata": {"annotations": {annotation: null}}});
+    pods.patch(&pod.name_any(), &PatchParams::default(), &Patch::Merge(patch)).await?;
+    Ok(())
+}
+
+/// Asks the Eviction API to let exactly this pod go, as `kubectl drain` does; `false`: a disruption budget says no (429).
+///
+/// # Errors
+/// Any other refusal.
+pub async fn evict(cluster: &Cluster, pod: &Pod) -> Result<bool> {
+    let pods: Api<Pod> =
+        Api::namespaced(cluster.impatient_client().await?, pod.metadata.namespace.as_deref().unwrap_or_default());
+    let preconditions = Preconditions { uid: pod.metadata.uid.clone(), ..Preconditions::default() };
+    let delete_options = Some(DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() });
+    match pods.evict(&pod.name_any(), &EvictParams { delete_options, ..EvictParams::default() }).await {
+        Ok(_) => Ok(true),
+        Err(kube::Error::Api(status)) if status.code == 429 => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Deletes gracefully exactly this pod.
 ///
 /// # Errors
 /// When the pod is gone or another one has its name.

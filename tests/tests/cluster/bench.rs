@@ -5,13 +5,15 @@ use std::ops::Deref;
 
 use anyhow::{Context, Result};
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::{Patch, PatchParams, PostParams};
+use k8s_openapi::api::events::v1::Event;
+use kube::api::{ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt as _};
 use serde_json::{Value, json};
 use shoal_operator::crd::{GroupPhase, ModelDeployment, ModelDeploymentStatus};
 use shoal_operator::names::label;
 use shoal_tests::cluster::install::{Install, Mode};
 use shoal_tests::cluster::namespace::with_temp_ns;
+use shoal_tests::cluster::nodes::Pool;
 use shoal_tests::cluster::operator::Operator;
 use shoal_tests::cluster::wait::{await_object, await_value};
 use shoal_tests::cluster::{Cluster, audit::Call, audit::Mark, pods};
@@ -57,6 +59,24 @@ pub(crate) fn tiny(replicas: u32) -> Result<ModelDeployment> {
     let path = shoal_tests::paths::repository().join("manifests/tiny-cpu.yaml");
     let mut model: ModelDeployment = serde_yaml::from_str(&std::fs::read_to_string(path)?)?;
     model.spec.replicas = replicas.cast_signed();
+    Ok(model)
+}
+
+/// [`tiny`], whose pods carry `annotations`.
+pub(crate) fn annotated(replicas: u32, annotations: &[(&str, &str)]) -> Result<ModelDeployment> {
+    let mut model = tiny(replicas)?;
+    let both = annotations.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+    model.spec.pod.annotations.extend(both);
+    Ok(model)
+}
+
+/// [`tiny`] on the nodes of `pool` alone, a whole CPU a shard.
+pub(crate) fn within(pool: &Pool<'_>, replicas: u32) -> Result<ModelDeployment> {
+    let mut model = tiny(replicas)?;
+    let place = pool.placement();
+    model.spec.pod.node_selector = serde_json::from_value(place["nodeSelector"].clone())?;
+    model.spec.pod.tolerations = serde_json::from_value(place["tolerations"].clone())?;
+    model.spec.pod.resources.requests = serde_json::from_value(json!({"cpu": "1"}))?;
     Ok(model)
 }
 
@@ -114,6 +134,40 @@ impl Room<'_> {
         Ok(pods.into_iter().map(|pod| (pod.name_any(), pod.uid().unwrap_or_default())).collect())
     }
 
+    /// Makes a pod of somebody else that takes a CPU of `pool`.
+    pub(crate) async fn occupy(&self, pool: &Pool<'_>, name: &str, priority: Option<&str>) -> Result<()> {
+        let place = pool.placement();
+        let pod: Pod = serde_json::from_value(json!({
+            "metadata": {"name": name},
+            "spec": {
+                "priorityClassName": priority,
+                "nodeSelector": place["nodeSelector"],
+                "tolerations": place["tolerations"],
+                "securityContext": {"runAsNonRoot": true, "runAsUser": 1, "seccompProfile": {"type": "RuntimeDefault"}},
+                "containers": [{
+                    "name": "c", "image": "none", "resources": {"requests": {"cpu": "1"}},
+                    "securityContext": {"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}},
+                }],
+            },
+        }))?;
+        let api: Api<Pod> = Api::namespaced(self.cluster.client(), self.namespace);
+        api.create(&PostParams::default(), &pod).await?;
+        let placed = |pod: &Pod| pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_some());
+        await_object(&api, name, "scheduled", placed).await.map(drop)
+    }
+
+    /// Waits for an Event of that reason whose note contains `words`.
+    pub(crate) async fn told(&self, reason: &str, words: &str) -> Result<()> {
+        let events: Api<Event> = Api::namespaced(self.cluster.client(), self.namespace);
+        await_value(&format!("an Event {reason} with {words:?}"), async || {
+            let all = events.list(&ListParams::default()).await?;
+            let told = |event: &Event| {
+                event.reason.as_deref() == Some(reason) && event.note.as_ref().is_some_and(|note| note.contains(words))
+            };
+            Ok(all.iter().any(told).then_some(()))
+        })
+        .await
+    }
 }
 
 impl Bench<'_> {

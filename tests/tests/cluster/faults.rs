@@ -3,9 +3,7 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Context, Result, ensure};
-use k8s_openapi::api::events::v1::Event;
-use kube::api::ListParams;
-use kube::{Api, ResourceExt as _};
+use kube::ResourceExt as _;
 use pretty_assertions::assert_eq;
 use shoal_operator::crd::{GroupPhase, ModelDeploymentStatus};
 use shoal_operator::names::label;
@@ -50,16 +48,7 @@ pub(crate) async fn a_lost_shard_recreates_its_group_once_and_only_its_group() -
             "remembered first: {writes:?}"
         );
         assert_eq!(writes.iter().filter(|write| *write == "create pods").count(), 2, "{writes:?}");
-        told(bench, "GroupLost").await
-    })
-    .await
-}
-
-async fn told(bench: &super::bench::Bench<'_>, reason: &str) -> Result<()> {
-    let events: Api<Event> = Api::namespaced(bench.cluster.client(), bench.namespace);
-    await_value(&format!("an Event {reason}"), async || {
-        let all = events.list(&ListParams::default()).await?;
-        Ok(all.iter().any(|event| event.reason.as_deref() == Some(reason)).then_some(()))
+        bench.told("GroupLost", "(OutOfMemory)").await
     })
     .await
 }
@@ -85,11 +74,8 @@ pub(crate) async fn a_drained_pod_takes_its_group_along_and_the_next_epoch_comes
             .map(|pod| Ok((number(pod, label::EPOCH)?, pod.metadata.deletion_timestamp.is_some())))
             .collect::<Result<_>>()?;
         assert_eq!(ending, [(1, true), (1, true), (2, false), (2, false)]);
-        let strip = serde_json::json!({"metadata": {"annotations": {pods::KEEP_TERMINATING: null}}});
-        let api: Api<k8s_openapi::api::core::v1::Pod> = Api::namespaced(bench.cluster.client(), bench.namespace);
         for pod in pods.iter().filter(|pod| pod.metadata.deletion_timestamp.is_some()) {
-            let patch = kube::api::Patch::Merge(&strip);
-            api.patch(&pod.name_any(), &kube::api::PatchParams::default(), &patch).await?;
+            pods::unmark(bench.cluster, pod, pods::KEEP_TERMINATING).await?;
         }
         bench.until("tiny", "only epoch 2", |status| status.groups.len() == 1).await.map(drop)
     })

@@ -28,7 +28,8 @@ fn restricted_pod(name: &str, annotations: &Value) -> Result<Pod> {
 
 pub(crate) async fn fake_nodes_show_their_gpus_as_feature_discovery_does() -> Result<()> {
     let nodes: Api<Node> = Api::all(Cluster::get().await?.client());
-    let listed = nodes.list(&ListParams::default()).await?.items;
+    let common = ListParams::default().labels(&format!("!{}", shoal_tests::cluster::nodes::POOL));
+    let listed = nodes.list(&common).await?.items;
     let shown: Vec<String> = listed
         .iter()
         .map(|node| {

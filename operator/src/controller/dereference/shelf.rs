@@ -53,6 +53,14 @@ impl<V: View> Shelf<V> {
         entries.filter(believed).map(|entry| Arc::clone(&entry.view)).collect()
     }
 
+    /// The models of which something there is as `wanted` says.
+    #[must_use]
+    pub fn models(&self, wanted: impl Fn(&V) -> bool) -> BTreeSet<ModelKey> {
+        let shelf = lock(&self.by_model);
+        let has = |entries: &BTreeMap<String, Entry<V>>| entries.values().any(|entry| wanted(&entry.view));
+        shelf.iter().filter(|(_, entries)| has(entries)).map(|(key, _)| key.clone()).collect()
+    }
+
     /// Takes in what a watch says; returns the models for which something changed.
     pub fn take(&self, event: Event<V>) -> BTreeSet<ModelKey> {
         match event {

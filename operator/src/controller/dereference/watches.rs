@@ -2,13 +2,14 @@
 
 mod queue;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 use std::pin::pin;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use futures::{Stream, StreamExt as _};
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Node;
 use kube::api::ListParams;
 use kube::runtime::WatchStreamExt as _;
@@ -21,10 +22,13 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use self::queue::Queue;
-use super::{Found, ModelKey, PodView, ServiceView, Shelf, View};
+use super::nodes::Nodes;
+use super::{BudgetView, Found, ModelKey, PodView, ServiceView, Shelf, View};
+use crate::controller::ends::Graves;
+use crate::controller::queue::Turns;
 use crate::controller::rollout::Shard;
 use crate::crd::ModelDeployment;
-use crate::inventory::{Inventory, NodeCapacity};
+use crate::inventory::Inventory;
 use crate::metrics::Metrics;
 use crate::names::label;
 use crate::timing::Timing;
@@ -34,7 +38,11 @@ pub struct World {
     models: Store<ModelDeployment>,
     pods: Shelf<PodView>,
     services: Shelf<ServiceView>,
-    nodes: Option<Mutex<BTreeMap<String, NodeCapacity>>>,
+    budgets: Shelf<BudgetView>,
+    nodes: Option<Mutex<Nodes>>,
+    graves: Mutex<BTreeMap<ModelKey, Graves>>,
+    turns: Mutex<Turns<ModelKey>>,
+    unseen: Duration,
     nodes_filled: watch::Sender<bool>,
     written: Mutex<BTreeMap<ModelKey, Written>>,
     /// Objects that wait for a pass.
@@ -61,7 +69,11 @@ impl World {
             models,
             pods: Shelf::new(timing.unseen),
             services: Shelf::new(timing.unseen),
-            nodes: may_read_nodes.then(|| Mutex::new(BTreeMap::new())),
+            budgets: Shelf::new(timing.unseen),
+            nodes: may_read_nodes.then(Mutex::default),
+            graves: Mutex::default(),
+            turns: Mutex::new(Turns::new(timing.partial)),
+            unseen: timing.unseen,
             nodes_filled: watch::Sender::new(!may_read_nodes),
             written: Mutex::new(BTreeMap::new()),
             queue: Queue::new(metrics.queue_depth.clone()),
@@ -70,9 +82,11 @@ impl World {
         tasks.spawn(
             Arc::clone(&world).follow_models(writer, watcher(scoped(client, namespace), watcher::Config::default())),
         );
-        let shelf = |world: &Self, event: Event<PodView>| world.pods.take(event);
+        let shelf = |world: &Self, event: Event<PodView>| world.take_pod(event);
         tasks.spawn(follow_shelf(Arc::clone(&world), watcher(scoped(client, namespace), ours.clone()), shelf));
         let shelf = |world: &Self, event: Event<ServiceView>| world.services.take(event);
+        tasks.spawn(follow_shelf(Arc::clone(&world), watcher(scoped(client, namespace), ours.clone()), shelf));
+        let shelf = |world: &Self, event: Event<BudgetView>| world.budgets.take(event);
         tasks.spawn(follow_shelf(Arc::clone(&world), watcher(scoped(client, namespace), ours), shelf));
         if may_read_nodes {
             tasks.spawn(Arc::clone(&world).follow_nodes(watcher(Api::all(client.clone()), watcher::Config::default())));
@@ -80,12 +94,49 @@ impl World {
         world
     }
 
+    fn take_pod(&self, event: Event<PodView>) -> BTreeSet<ModelKey> {
+        if let Event::Delete(pod) = &event
+            && let Some(key) = pod.model()
+        {
+            self.bury(&key, pod);
+            // What a refused model gives back it had only tried: that is no more room than before.
+            if pod.node.is_some() && !self.turns(|turns| turns.is_refused(&key)) {
+                self.turns_taken(|turns| turns.room(Timestamp::now()));
+            }
+        }
+        self.pods.take(event)
+    }
+
+    /// What a pod that vanished told is kept until its model has had time for a pass.
+    fn bury(&self, key: &ModelKey, pod: &PodView) {
+        if self.models.get(&key.to_ref()).is_none() {
+            return;
+        }
+        let pod = self.on_its_node(Arc::new(pod.clone())).as_ref().clone();
+        let mut graves = lock(&self.graves);
+        let line = graves.entry(key.clone()).or_default();
+        line.bury(pod, Instant::now(), self.unseen);
+        if line.is_empty() {
+            graves.remove(key);
+        }
+    }
+
+    /// Asks the queue across models.
+    pub(in crate::controller) fn turns<T>(&self, ask: impl FnOnce(&mut Turns<ModelKey>) -> T) -> T {
+        ask(&mut lock(&self.turns))
+    }
+
+    /// Changes the queue across models; whoever shall look again gets a pass.
+    pub(in crate::controller) fn turns_taken(&self, change: impl FnOnce(&mut Turns<ModelKey>) -> Vec<ModelKey>) {
+        self.turns(change).into_iter().for_each(|key| self.queue.push(key));
+    }
+
     /// Waits until every kind has been listed once.
     pub async fn filled(&self) {
         let mut nodes = self.nodes_filled.subscribe();
         // Both senders live as long as `self`.
         let _ = tokio::join!(self.models.wait_until_ready(), nodes.wait_for(|filled| *filled));
-        tokio::join!(self.pods.filled(), self.services.filled());
+        tokio::join!(self.pods.filled(), self.services.filled(), self.budgets.filled());
     }
 
     /// The objects by reference, as kube's scheduler wants them.
@@ -97,14 +148,21 @@ impl World {
     /// What exists of one model.
     #[must_use]
     pub fn found(&self, model: &ModelKey, now: Instant) -> Found {
-        Found { pods: self.pods.of(model, now), services: self.services.of(model, now) }
+        let pods = self.pods.of(model, now).into_iter().map(|pod| self.on_its_node(pod)).collect();
+        let gone = lock(&self.graves).get(model).map(Graves::pods).unwrap_or_default();
+        Found { pods, gone, services: self.services.of(model, now), budgets: self.budgets.of(model, now) }
+    }
+
+    /// The pod, lost if its node is.
+    fn on_its_node(&self, pod: Arc<PodView>) -> Arc<PodView> {
+        let lost = pod.node.as_ref().zip(self.nodes.as_ref()).is_some_and(|(name, nodes)| lock(nodes).lost(name));
+        if lost { Arc::new(pod.as_ref().clone().stranded()) } else { pod }
     }
 
     /// The nodes as the planner sees them.
     #[must_use]
     pub fn inventory(&self) -> Inventory {
-        let Some(nodes) = &self.nodes else { return Inventory::Unknown };
-        Inventory::Nodes(nodes.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect())
+        self.nodes.as_ref().map_or(Inventory::Unknown, |nodes| lock(nodes).inventory())
     }
 
     /// Notes a pod that a write of ours returned.
@@ -120,9 +178,19 @@ impl World {
         self.services.note(service, now);
     }
 
+    /// Notes a PodDisruptionBudget that a write of ours returned.
+    pub fn note_budget(&self, budget: BudgetView, now: Instant) {
+        self.budgets.note(budget, now);
+    }
+
+    /// Notes that a PodDisruptionBudget is gone.
+    pub fn note_unprotected(&self, budget: BudgetView) {
+        self.budgets.take(Event::Delete(budget));
+    }
+
     /// Notes the object that a status write of ours returned for `replaced`.
     pub fn note_model(&self, replaced: &ModelDeployment, latest: ModelDeployment) {
-        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut written = lock(&self.written);
         let latest = Arc::new(latest);
         let entry = written
             .entry(ModelKey::of(&latest))
@@ -134,7 +202,7 @@ impl World {
     /// The watched object, or what our own last write made of it while the watch still shows what was replaced.
     #[must_use]
     pub fn newest(&self, watched: Arc<ModelDeployment>) -> Arc<ModelDeployment> {
-        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut written = lock(&self.written);
         let key = ModelKey::of(&watched);
         let version = watched.metadata.resource_version.as_ref();
         match written.get(&key) {
@@ -162,7 +230,9 @@ impl World {
                 Event::Apply(model) | Event::InitApply(model) => self.queue.push(ModelKey::of(model)),
                 Event::Delete(model) => {
                     let key = ModelKey::of(model);
-                    self.written.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
+                    lock(&self.written).remove(&key);
+                    lock(&self.graves).remove(&key);
+                    self.turns_taken(|turns| turns.forget(&key, Timestamp::now()));
                     self.queue.push(key);
                 }
                 Event::Init | Event::InitDone => {}
@@ -172,36 +242,26 @@ impl World {
     }
 
     async fn follow_nodes(self: Arc<Self>, stream: impl Stream<Item = watcher::Result<Event<Node>>>) {
-        let mut listed = BTreeMap::new();
         follow(stream, |event| {
             let Some(nodes) = &self.nodes else { return };
-            let mut nodes = nodes.lock().unwrap_or_else(PoisonError::into_inner);
-            let changed = match event {
-                Event::Apply(node) => {
-                    let capacity = NodeCapacity::from(&node);
-                    nodes.insert(capacity.name.clone(), capacity.clone()).as_ref() != Some(&capacity)
-                }
-                Event::Delete(node) => nodes.remove(&node.metadata.name.unwrap_or_default()).is_some(),
-                Event::Init => {
-                    listed.clear();
-                    false
-                }
-                Event::InitApply(node) => {
-                    let capacity = NodeCapacity::from(&node);
-                    listed.insert(capacity.name.clone(), capacity);
-                    false
-                }
-                Event::InitDone => {
-                    let new = std::mem::take(&mut listed);
-                    let changed = *nodes != new;
-                    *nodes = new;
-                    self.nodes_filled.send_replace(true);
-                    changed
-                }
+            let listed = matches!(event, Event::InitDone);
+            let changed = {
+                let mut nodes = lock(nodes);
+                let changed = nodes.take(event);
+                nodes.forget_gone(|name| !self.pods.models(|pod| pod.node.as_deref() == Some(name)).is_empty());
+                changed
             };
-            if changed {
-                self.models.state().iter().for_each(|model| self.queue.push(ModelKey::of(model)));
+            if listed {
+                self.nodes_filled.send_replace(true);
             }
+            if changed.is_empty() {
+                return;
+            }
+            self.turns_taken(|turns| turns.room(Timestamp::now()));
+            // What runs there may be lost, so it goes first; a plan may change for anyone.
+            let there = self.pods.models(|pod| pod.node.as_ref().is_some_and(|name| changed.contains(name)));
+            there.into_iter().for_each(|key| self.queue.push(key));
+            self.models.state().iter().for_each(|model| self.queue.push(ModelKey::of(model)));
         })
         .await;
     }
@@ -235,7 +295,7 @@ async fn may_list_nodes(client: &Client, timing: Timing) -> bool {
 async fn follow_shelf<V: View + DeserializeOwned + Debug + Send + 'static>(
     world: Arc<World>,
     stream: impl Stream<Item = watcher::Result<Event<V>>>,
-    take: impl Fn(&World, Event<V>) -> std::collections::BTreeSet<ModelKey>,
+    take: impl Fn(&World, Event<V>) -> BTreeSet<ModelKey>,
 ) {
     follow(stream, |event| take(&world, event).into_iter().for_each(|key| world.queue.push(key))).await;
 }
@@ -249,4 +309,8 @@ async fn follow<K>(stream: impl Stream<Item = watcher::Result<Event<K>>>, mut ta
             Err(error) => tracing::warn!(kind = std::any::type_name::<K>(), error = %error, "watch interrupted"),
         }
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use super::model::{Group, Known, Shard, Step, Turn, Why};
 use super::standing::Standing;
 use super::state::State;
+use crate::controller::recover::Recovery;
 
 /// What a group waits for before it is made.
 type Wait = (Why, Option<Timestamp>);
@@ -52,7 +53,8 @@ impl State<'_> {
     /// Whether what is missing of a group may be made now.
     fn may_form(&self, group: &Group) -> Result<(), Wait> {
         let memory = self.memory(group.index);
-        if let Some(memory) = memory.filter(|memory| memory.next_retry > self.now) {
+        let early = |memory: &Recovery| self.budget.turn == Turn::Retry && memory.reason.is_withdrawal();
+        if let Some(memory) = memory.filter(|memory| memory.next_retry > self.now && !early(memory)) {
             let given_up = self.budget.restarts.given_up(memory, self.now);
             return Err((if given_up { Why::GivenUp } else { Why::BackOff }, Some(memory.next_retry)));
         }

@@ -210,6 +210,8 @@ pub enum Turn {
     /// Groups may be made.
     #[default]
     May,
+    /// Groups may be made, and those that were withdrawn need not wait any longer: room may have come.
+    Retry,
     /// Others come first. Half-made groups are completed all the same.
     NotYet {
         /// When to ask again though nothing changed; `None`: the queue itself brings the model back.

@@ -12,7 +12,7 @@ use super::{MODEL_VOLUME, TMP_VOLUME};
 use crate::controller::build::args;
 use crate::controller::plan::{Revision, bytes};
 use crate::controller::validate::ModelSource;
-use crate::names::{GroupId, Rank, port};
+use crate::names::{GroupId, Rank, WORKER, port};
 
 /// A disk that is slower than this per second is taken for a hung one.
 const LOAD_BYTES_PER_SECOND: u64 = 50_000_000;
@@ -24,7 +24,7 @@ const PROCESS: &str = "";
 /// The worker of `rank`.
 pub(super) fn worker(revision: &Revision, group: GroupId, rank: Rank) -> Container {
     Container {
-        name: "worker".to_owned(),
+        name: WORKER.to_owned(),
         image: Some(revision.image.clone()),
         image_pull_policy: revision.spec.pod.image_pull_policy.clone(),
         args: Some(args::args(revision, group, rank)),
