@@ -1,5 +1,6 @@
 //! Pods: made by POST, never applied; told to end gracefully, never forced.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures::StreamExt as _;
@@ -35,23 +36,25 @@ pub(super) async fn write(
     made.into_iter().chain(ended).for_each(|result| outcome.take(result));
 }
 
-/// Runs `jobs` with a window that grows with every success, so that a server in trouble is asked little.
+/// Runs `jobs` with a window that grows with every success, so that a server in trouble is asked little. Results are in
+/// the jobs' order: of several problems the same is told each time.
 async fn in_parallel<T>(jobs: impl Iterator<Item = impl Future<Output = Result<T, Problem>>>) -> Vec<Result<T, Problem>> {
-    let mut jobs = jobs.fuse();
+    let mut jobs = jobs.enumerate().map(|(number, job)| async move { (number, job.await) }).fuse();
     let (mut running, mut window, mut refusals) = (FuturesUnordered::new(), AT_FIRST, 0);
-    let mut results = Vec::new();
+    let mut results: BTreeMap<usize, Result<T, Problem>> = BTreeMap::new();
     loop {
-        while refusals < REFUSALS && running.len() + refusals < window
+        while refusals < REFUSALS
+            && running.len() + refusals < window
             && let Some(job) = jobs.next()
         {
             running.push(job);
         }
-        let Some(result) = running.next().await else { return results };
+        let Some((number, result)) = running.next().await else { return results.into_values().collect() };
         match &result {
             Ok(_) => window = AT_MOST.min(window + 1),
             Err(_) => refusals += 1,
         }
-        results.push(result);
+        results.insert(number, result);
     }
 }
 

@@ -1,0 +1,70 @@
+//! Exactly minimal rights: what the chart grants is what all operators of this test binary used, verb by verb.
+//!
+//! Nothing is listed here: granted is what the chart renders, used is what the audit log holds.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::{Context, Result, ensure};
+use pretty_assertions::assert_eq;
+use serde::Deserialize as _;
+use serde_json::Value;
+use shoal_tests::cluster::Cluster;
+use shoal_tests::cluster::audit::Right;
+use shoal_tests::cluster::install::{Mode, users};
+use shoal_tests::cluster::tools::helm;
+
+/// Asked for without being granted: without a right to Nodes the operator plans without them, and it asks to find out.
+const PROBED: [(Mode, &str, &str, &str); 1] = [(Mode::Namespaced, "list", "", "nodes")];
+
+pub(crate) async fn every_right_of_the_chart_is_used_and_no_other_is_wanted() -> Result<()> {
+    let users = users();
+    let by_user = Cluster::get().await?.audit().rights_used(|user| users.contains_key(user))?;
+    let mut used: BTreeMap<Mode, BTreeSet<Right>> = BTreeMap::new();
+    for (user, rights) in by_user {
+        used.entry(users[&user]).or_default().extend(rights);
+    }
+    for (mode, verb, group, resource) in PROBED {
+        let probe = (verb.to_owned(), group.to_owned(), resource.to_owned());
+        ensure!(used.entry(mode).or_default().remove(&probe), "{mode:?}: nobody asked for {resource}");
+    }
+    for mode in [Mode::Cluster, Mode::Namespaced] {
+        let (granted, used) = (lines(&granted(mode).await?), lines(&used[&mode]));
+        println!("rights, {mode:?}: {} granted, {} used", granted.len(), used.len());
+        assert_eq!(granted, used, "{mode:?}: left is granted, right is used");
+    }
+    Ok(())
+}
+
+fn lines(rights: &BTreeSet<Right>) -> Vec<String> {
+    rights.iter().map(|(verb, group, resource)| format!("{resource}.{group} {verb}").replace(". ", " ")).collect()
+}
+
+/// What the release's bindings give to its ServiceAccount.
+async fn granted(mode: Mode) -> Result<BTreeSet<Right>> {
+    let chart = helm(&[&["template", "shoal", "charts/shoal"], &mode.values()[..]].concat()).await?;
+    let objects: Vec<Value> =
+        serde_yaml::Deserializer::from_str(&chart).map(Value::deserialize).collect::<std::result::Result<_, _>>()?;
+    let mut granted = BTreeSet::new();
+    for binding in objects.iter().filter(|object| object["roleRef"].is_object()) {
+        let reference = &binding["roleRef"];
+        let role =
+            objects.iter().find(|o| o["kind"] == reference["kind"] && o["metadata"]["name"] == reference["name"]);
+        let rules = role.and_then(|role| role["rules"].as_array()).with_context(|| format!("rules of {reference}"))?;
+        rules.iter().for_each(|rule| granted.extend(rights(rule)));
+    }
+    Ok(granted)
+}
+
+fn rights(rule: &Value) -> Vec<Right> {
+    let words = |key: &str| {
+        let all = rule[key].as_array().into_iter().flatten();
+        all.filter_map(Value::as_str).map(ToOwned::to_owned).collect::<Vec<_>>()
+    };
+    let mut rights = Vec::new();
+    for group in words("apiGroups") {
+        for resource in words("resources") {
+            rights.extend(words("verbs").into_iter().map(|verb| (verb, group.clone(), resource.clone())));
+        }
+    }
+    rights
+}
