@@ -12,6 +12,7 @@ mod cluster {
     pub(crate) mod chart;
     pub(crate) mod commands;
     pub(crate) mod crashes;
+    pub(crate) mod edits;
     pub(crate) mod faults;
     pub(crate) mod harness;
     pub(crate) mod lifecycle;
@@ -19,7 +20,7 @@ mod cluster {
     pub(crate) mod samples;
     pub(crate) mod scenario;
 }
-use cluster::{api_faults, bad_input, chart, commands, crashes, faults, harness, lifecycle, rights, samples};
+use cluster::{api_faults, bad_input, chart, commands, crashes, edits, faults, harness, lifecycle, rights, samples};
 
 fn main() -> anyhow::Result<ExitCode> {
     run(
@@ -59,9 +60,18 @@ fn main() -> anyhow::Result<ExitCode> {
             api_faults::a_right_taken_away_is_named_in_the_status_and_given_back_is_enough,
             api_faults::a_quota_that_refuses_a_pod_leaves_no_partial_group,
             api_faults::a_namespace_deleted_under_the_operator_is_soon_forgotten,
+            edits::quick_edits_end_in_the_newest_with_one_group_more_than_wished_at_most,
+            edits::a_scaler_and_an_editor_never_fight_and_the_operator_never_writes_the_spec,
+            edits::a_model_deleted_while_its_pods_are_made_leaves_nothing,
+            edits::a_model_deleted_without_an_operator_leaves_nothing_and_comes_back_whole,
+            edits::nodes_that_come_and_go_and_a_new_operator_image_touch_no_pod,
+            edits::helm_waits_for_a_model_and_fails_with_one_that_cannot_be_served,
             bad_input::every_field_wrong_in_every_way_is_refused_planned_or_answered,
             crashes::with_all_pods_and_the_operator_gone_at_once_epochs_only_rise,
         ],
-        tests![rights::every_right_of_the_chart_is_used_and_no_other_is_wanted],
+        tests![
+            rights::only_objects_with_our_label_are_ever_asked_for,
+            rights::every_right_of_the_chart_is_used_and_no_other_is_wanted,
+        ],
     )
 }

@@ -82,7 +82,7 @@ impl Controller {
         });
         let wait = self.error_wait(failures);
         if !conflict {
-            let (source, wait_ms) = (innermost(error), wait.as_millis());
+            let (source, wait_ms) = (innermost(error), u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
             tracing::warn!(namespace = %key.namespace, name = %key.name, %error, source, wait_ms, "pass failed");
             let until = Some((Instant::now() + wait, model.metadata.generation));
             self.with_line(&key, |line| line.not_before = until);

@@ -35,6 +35,19 @@ pub(crate) async fn every_right_of_the_chart_is_used_and_no_other_is_wanted() ->
     Ok(())
 }
 
+pub(crate) async fn only_objects_with_our_label_are_ever_asked_for() -> Result<()> {
+    let users = users();
+    let lists = Cluster::get().await?.audit().lists(|user| users.contains_key(user))?;
+    // Of nodes and models every one counts; of everything else what carries the model label, so that an operator never
+    // holds the pods of others.
+    let whole = |uri: &str| ["/nodes", "/modeldeployments"].iter().any(|kind| uri.contains(kind));
+    let strays: Vec<_> =
+        lists.iter().filter(|uri| !whole(uri) && !uri.contains("labelSelector=inference.shoal.dev%2Fmodel")).collect();
+    ensure!(lists.iter().any(|uri| uri.contains("/pods?")), "nobody listed pods");
+    assert_eq!(strays, Vec::<&String>::new());
+    Ok(())
+}
+
 fn lines(rights: &BTreeSet<Right>) -> Vec<String> {
     rights.iter().map(|(verb, group, resource)| format!("{resource}.{group} {verb}").replace(". ", " ")).collect()
 }
