@@ -65,6 +65,7 @@ fn main() -> anyhow::Result<ExitCode> {
             edits::a_model_deleted_without_an_operator_leaves_nothing_and_comes_back_whole,
             edits::nodes_that_come_and_go_and_a_new_operator_image_touch_no_pod,
             edits::helm_waits_for_a_model_and_fails_with_one_that_cannot_be_served,
+            rights::what_happens_rarely_needs_the_same_rights_in_both_modes,
             bad_input::every_field_wrong_in_every_way_is_refused_planned_or_answered,
             crashes::with_all_pods_and_the_operator_gone_at_once_epochs_only_rise,
         ],

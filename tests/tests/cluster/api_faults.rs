@@ -42,16 +42,6 @@ pub(crate) async fn any_error_at_any_verb_leaves_the_same_as_undisturbed() -> Re
     Ok(())
 }
 
-/// Starts a fresh operator with `fault` in the place of the one that runs.
-async fn replace(bench: &mut Bench<'_>, fault: &str) -> Result<()> {
-    let env = [&ENV[..], &[("SHOAL_API_FAULT", fault)]].concat();
-    let next = Operator::start_with(bench.cluster, &bench.install, &env).await?;
-    let before = std::mem::replace(&mut bench.operator, next);
-    // Whether it had begun or not: a lease that it held is released.
-    let _ = before.stop().await;
-    Ok(())
-}
-
 /// The operators' log lines of one object or of none, parsed.
 fn lines(bench: &Bench<'_>) -> Result<Vec<Value>> {
     bench.operator.log()?.lines().map(|line| Ok(serde_json::from_str::<Value>(line)?["fields"].clone())).collect()
@@ -59,7 +49,7 @@ fn lines(bench: &Bench<'_>) -> Result<Vec<Value>> {
 
 pub(crate) async fn while_its_calls_fail_an_object_asks_at_most_ten_times_a_second() -> Result<()> {
     with_operator(Mode::Cluster, async |bench| {
-        replace(bench, "500 create pods 1-24").await?;
+        bench.replace_operator("500 create pods 1-24").await?;
         bench.models().create(&PostParams::default(), &tiny(8)?).await?;
         for round in 0..10 {
             bench.edit("tiny", json!({"metadata": {"annotations": {"touched": round.to_string()}}})).await?;
@@ -109,7 +99,7 @@ pub(crate) async fn a_watch_that_ends_resumes_and_one_that_expired_lists_once() 
         let mark = bench.cluster.audit().mark()?;
         let kinds = ["pods", "services", "modeldeployments"];
         let faults = kinds.map(|kind| format!("ended=200 watch {kind} 1; expired=200 watch {kind} 2"));
-        replace(bench, &faults.join(";")).await?;
+        bench.replace_operator(&faults.join(";")).await?;
         let twice: BTreeMap<String, usize> = kinds.map(|kind| (kind.to_owned(), 2)).into();
         let listed = |lists: &mut BTreeMap<String, usize>| {
             lists.retain(|resource, _| kinds.contains(&resource.as_str()));
@@ -128,7 +118,7 @@ pub(crate) async fn a_watch_that_ends_resumes_and_one_that_expired_lists_once() 
 
 pub(crate) async fn a_slow_call_for_one_object_does_not_hold_up_another() -> Result<()> {
     with_operator(Mode::Cluster, async |bench| {
-        replace(bench, "slow=8000 create pods 1-2").await?;
+        bench.replace_operator("slow=8000 create pods 1-2").await?;
         bench.models().create(&PostParams::default(), &tiny(1)?).await?;
         await_value("its POSTs under way", async || {
             Ok((bench.operator.log()?.matches("\"message\":\"API fault\"").count() == 2).then_some(()))
@@ -148,7 +138,7 @@ pub(crate) async fn a_leader_that_cannot_renew_ends_and_its_successor_touches_no
         bench.serve(&tiny(2)?).await?;
         let before = bench.identities("tiny").await?;
         // It leads, renews a few times, and then every renewal takes longer than a lease lasts.
-        replace(bench, "slow=6000 update leases 8-").await?;
+        bench.replace_operator("slow=6000 update leases 8-").await?;
         let successor = Operator::start_with(bench.cluster, &bench.install, &ENV).await?;
         let ended = std::mem::replace(&mut bench.operator, successor).ended().await?;
         ensure!(!ended.success(), "a lost lease is a failure");
@@ -164,7 +154,7 @@ pub(crate) async fn a_leader_that_cannot_renew_ends_and_its_successor_touches_no
 pub(crate) async fn what_a_paused_leader_still_sends_has_no_effect() -> Result<()> {
     with_operator(Mode::Cluster, async |bench| {
         bench.serve(&tiny(1)?).await?;
-        replace(bench, "slow=1000 create pods").await?;
+        bench.replace_operator("slow=1000 create pods").await?;
         let mark = bench.cluster.audit().mark()?;
         bench.edit("tiny", json!({"spec": {"replicas": 2}})).await?;
         await_value("its POSTs under way", async || {

@@ -7,11 +7,40 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::{Context, Result, ensure};
 use pretty_assertions::assert_eq;
 use serde::Deserialize as _;
-use serde_json::Value;
+use serde_json::{Value, json};
 use shoal_tests::cluster::Cluster;
 use shoal_tests::cluster::audit::Right;
 use shoal_tests::cluster::install::{Mode, users};
 use shoal_tests::cluster::tools::helm;
+use shoal_tests::cluster::wait::await_value;
+
+use super::bench::{tiny, with_operator};
+
+/// What other tests do only now and then, or under one kind of rights: a pod whose creation was answered with half an
+/// answer is looked up, a Service that must change its kind is made anew, an Event that repeats becomes a series.
+pub(crate) async fn what_happens_rarely_needs_the_same_rights_in_both_modes() -> Result<()> {
+    for mode in [Mode::Cluster, Mode::Namespaced] {
+        with_operator(mode, async |bench| {
+            bench.replace_operator("truncated create pods 1").await?;
+            bench.serve(&tiny(1)?).await?;
+            for headless in [true, false] {
+                bench.edit("tiny", json!({"spec": {"serving": {"headless": headless}}})).await?;
+                bench.ready("tiny").await?;
+            }
+            for (source, kind) in [("s3://b/m", "Stalled"), ("file:///models/tiny", "Ready"), ("s3://b/m", "Stalled")] {
+                bench.edit("tiny", json!({"spec": {"model": {"source": source}}})).await?;
+                bench.condition("tiny", kind, "True").await?;
+            }
+            await_value("a series of Events", async || {
+                let calls = bench.cluster.audit().calls(&bench.operator.user())?;
+                Ok(calls.iter().any(|call| call.verb == "patch" && call.resource == "events").then_some(()))
+            })
+            .await
+        })
+        .await?;
+    }
+    Ok(())
+}
 
 /// Asked for without being granted: without a right to Nodes the operator plans without them, and it asks to find out.
 const PROBED: [(Mode, &str, &str, &str); 1] = [(Mode::Namespaced, "list", "", "nodes")];
