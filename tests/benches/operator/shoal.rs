@@ -1,5 +1,6 @@
 //! The operator: the release binary under its chart's ServiceAccount, with its published intervals.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -12,6 +13,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 use shoal_operator::crd::ModelDeployment;
 use shoal_tests::cluster::Cluster;
+use shoal_tests::cluster::audit::Mark;
 use shoal_tests::cluster::install::{Install, Mode};
 use shoal_tests::cluster::tools::kubectl;
 use shoal_tests::paths::repository;
@@ -102,15 +104,31 @@ impl Running {
     }
 }
 
+/// What the operator has asked since `mark`, by verb and resource, most often first.
+async fn print_calls(mark: Mark) -> Result<()> {
+    let user = install().await?.user();
+    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    for call in Cluster::get().await?.audit().calls_since(mark, &user)? {
+        *counts.entry(format!("{} {}", call.verb, call.resource)).or_default() += 1;
+    }
+    let mut counts: Vec<_> = counts.into_iter().map(|(call, count)| (count, call)).collect();
+    counts.sort_by(|a, b| b.cmp(a));
+    let words: Vec<String> = counts.iter().map(|(count, call)| format!("{count} × {call}")).collect();
+    println!("calls: {}", words.join(", "));
+    Ok(())
+}
+
 pub(crate) async fn many_objects() -> Result<()> {
     let cluster = Cluster::get().await?;
     let client = cluster.client();
+    let began_at = cluster.audit().mark()?;
     let operator = Running::start_and_watch().await?;
     let wanted = (0..groups()).map(|number| model(&format!("m{number}"), 1)).collect::<Result<Vec<_>>>()?;
     let began = Instant::now();
     create(&client, &wanted).await?;
     served(&client, 2 * groups(), groups()).await?;
     table::shoal("objects of one group of 2", began.elapsed().as_secs_f64(), "s");
+    print_calls(began_at).await?;
     let (memory, processor) = operator.cost()?;
     table::shoal("memory then, peak", memory, "MiB");
     table::shoal("processor time then", processor, "s");
@@ -144,15 +162,19 @@ pub(crate) async fn many_objects() -> Result<()> {
 pub(crate) async fn one_object() -> Result<()> {
     let client = Cluster::get().await?.client();
     let operator = Running::start_and_watch().await?;
+    let began_at = Cluster::get().await?.audit().mark()?;
     let began = Instant::now();
     create(&client, &[model("m0", groups())?]).await?;
     served(&client, 2 * groups(), 1).await?;
     table::shoal("one object of groups of 2", began.elapsed().as_secs_f64(), "s");
+    print_calls(began_at).await?;
     table::shoal("processor time for it", operator.cost()?.1, "s");
     let models: Api<ModelDeployment> = Api::namespaced(client.clone(), NAMESPACE);
+    let began_at = Cluster::get().await?.audit().mark()?;
     let began = Instant::now();
     models.patch("m0", &PatchParams::default(), &Patch::Merge(json!({"spec": {"replicas": 0}}))).await?;
     table::shoal("scale to 0", until_gone(&client, began).await?, "s");
+    print_calls(began_at).await?;
     operator.stop().await?;
     clean(&client).await
 }
