@@ -3,6 +3,7 @@
 //! Nothing in the product depends on this crate.
 
 pub mod cluster;
+pub mod fault_page;
 pub mod fleet;
 pub mod inside;
 pub mod mutations;

@@ -2,22 +2,25 @@
 
 use std::process::ExitCode;
 
-use shoal_tests::inside::{World, main as run};
+use shoal_tests::inside::{World, main_and_then as run};
 use shoal_tests::tests;
 
 mod cluster {
+    pub(crate) mod api_faults;
     pub(crate) mod bad_input;
     pub(crate) mod bench;
     pub(crate) mod chart;
     pub(crate) mod commands;
     pub(crate) mod crashes;
+    pub(crate) mod edits;
     pub(crate) mod faults;
     pub(crate) mod harness;
     pub(crate) mod lifecycle;
+    pub(crate) mod rights;
     pub(crate) mod samples;
     pub(crate) mod scenario;
 }
-use cluster::{bad_input, chart, commands, crashes, faults, harness, lifecycle, samples};
+use cluster::{api_faults, bad_input, chart, commands, crashes, edits, faults, harness, lifecycle, rights, samples};
 
 fn main() -> anyhow::Result<ExitCode> {
     run(
@@ -48,8 +51,27 @@ fn main() -> anyhow::Result<ExitCode> {
             faults::a_settled_object_costs_no_write_in_a_hundred_passes,
             faults::a_second_operator_stands_by_and_takes_over_from_a_killed_one,
             crashes::killed_before_or_after_any_write_it_leaves_the_same_as_undisturbed,
+            api_faults::any_error_at_any_verb_leaves_the_same_as_undisturbed,
+            api_faults::while_its_calls_fail_an_object_asks_at_most_ten_times_a_second,
+            api_faults::a_watch_that_ends_resumes_and_one_that_expired_lists_once,
+            api_faults::a_slow_call_for_one_object_does_not_hold_up_another,
+            api_faults::a_leader_that_cannot_renew_ends_and_its_successor_touches_no_pod,
+            api_faults::what_a_paused_leader_still_sends_has_no_effect,
+            api_faults::a_right_taken_away_is_named_in_the_status_and_given_back_is_enough,
+            api_faults::a_namespace_deleted_under_the_operator_is_soon_forgotten,
+            edits::quick_edits_end_in_the_newest_with_one_group_more_than_wished_at_most,
+            edits::a_scaler_and_an_editor_never_fight_and_the_operator_never_writes_the_spec,
+            edits::a_model_deleted_while_its_pods_are_made_leaves_nothing,
+            edits::a_model_deleted_without_an_operator_leaves_nothing_and_comes_back_whole,
+            edits::nodes_that_come_and_go_and_a_new_operator_image_touch_no_pod,
+            edits::helm_waits_for_a_model_and_fails_with_one_that_cannot_be_served,
+            rights::what_happens_rarely_needs_the_same_rights_in_both_modes,
             bad_input::every_field_wrong_in_every_way_is_refused_planned_or_answered,
             crashes::with_all_pods_and_the_operator_gone_at_once_epochs_only_rise,
+        ],
+        tests![
+            rights::only_objects_with_our_label_are_ever_asked_for,
+            rights::every_right_of_the_chart_is_used_and_no_other_is_wanted,
         ],
     )
 }

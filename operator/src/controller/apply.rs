@@ -140,8 +140,9 @@ pub async fn apply(client: &Client, namespace: &str, uid: &str, work: Work) -> O
         outcome.problem = services::delete(client, namespace, &view).await.err().or(outcome.problem.take());
     }
     // Services first: shards resolve one another's names as soon as they start.
-    for (service, ours) in work.services {
-        match services::apply(client, namespace, uid, (service, ours)).await {
+    let applied = work.services.into_iter().map(|service| services::apply(client, namespace, uid, service));
+    for result in futures::future::join_all(applied).await {
+        match result {
             Ok(view) => outcome.services.push(view),
             Err(problem) => outcome.problem = Some(outcome.problem.take().unwrap_or(problem)),
         }

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use super::apply::{Happening, Problem, Work};
 use super::dereference::{Found, Owned, PodView, is_headless};
@@ -137,7 +138,14 @@ impl<'a> Pass<'a> {
             Step::CreateGroup { index, epoch, .. } => Some((*index, *epoch)),
             _ => None,
         });
-        self.status(&created.collect(), None)
+        let mut status = self.status(&created.collect(), None);
+        // What hindered this generation before may do so again: only the work itself can tell that it no longer does.
+        let before = self.input.model.status.iter().filter(|b| b.observed_generation == status.observed_generation);
+        let stalled = |c: &Condition| c.type_ == "Stalled" && c.status == "True";
+        if let Some(before) = before.into_iter().find(|before| before.conditions.iter().any(stalled)) {
+            status.conditions.clone_from(&before.conditions);
+        }
+        status
     }
 
     /// The status after the work: `made` are the pods that exist now.

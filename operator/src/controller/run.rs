@@ -21,7 +21,8 @@ const AT_ONCE: u16 = 16;
 #[derive(Clone, Debug, Default)]
 pub struct Line {
     failures: u32,
-    /// After a failed pass: no other begins before then, unless the spec is another generation.
+    /// After a failed pass, and after any of a large object: no other begins before then, unless the spec is another
+    /// generation.
     not_before: Option<(Instant, Option<i64>)>,
     groups: BTreeMap<&'static str, i64>,
 }
@@ -55,7 +56,8 @@ impl Controller {
         let key = ModelKey::of(&model);
         self.world.queue.begun(&key);
         let began = Instant::now();
-        if let Some(wait) = self.with_line(&key, |line| line.wait(began, model.metadata.generation)) {
+        let generation = model.metadata.generation;
+        if let Some(wait) = self.with_line(&key, |line| line.wait(began, generation)) {
             return Ok(Action::requeue(wait));
         }
         let ending = self.reconcile(model).await;
@@ -68,7 +70,11 @@ impl Controller {
         self.metrics.reconciled(label, began.elapsed());
         tracing::debug!(namespace = %key.namespace, name = %key.name, result = label, "pass");
         ending?;
-        self.with_line(&key, |line| (line.failures, line.not_before) = (0, None));
+        self.with_line(&key, |line| {
+            let pause = pace(line.groups.values().sum());
+            line.failures = 0;
+            line.not_before = pause.map(|pause| (Instant::now() + pause, generation));
+        });
         Ok(again.map_or_else(Action::await_change, Action::requeue))
     }
 
@@ -82,7 +88,7 @@ impl Controller {
         });
         let wait = self.error_wait(failures);
         if !conflict {
-            let (source, wait_ms) = (innermost(error), wait.as_millis());
+            let (source, wait_ms) = (innermost(error), u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
             tracing::warn!(namespace = %key.namespace, name = %key.name, %error, source, wait_ms, "pass failed");
             let until = Some((Instant::now() + wait, model.metadata.generation));
             self.with_line(&key, |line| line.not_before = until);
@@ -139,6 +145,13 @@ impl Line {
     }
 }
 
+/// How long an object with so many groups rests after a pass: its status is a large write, and while hundreds of pods
+/// come or go each event would ask for one.
+fn pace(groups: i64) -> Option<Duration> {
+    let micros = u64::try_from(groups).unwrap_or(0).saturating_mul(500);
+    (groups > 16).then(|| Duration::from_micros(micros).min(Duration::from_millis(250)))
+}
+
 /// The cause that says most.
 fn innermost(error: &PassError) -> String {
     let mut error: &dyn std::error::Error = error;
@@ -161,6 +174,12 @@ fn phase_word(phase: GroupPhase) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_large_objects_rest_after_a_pass_and_never_for_long() {
+        let pauses = [0, 1, 16, 17, 100, 1000].map(|groups| pace(groups).map(|pause| pause.as_micros()));
+        assert_eq!(pauses, [None, None, None, Some(8500), Some(50_000), Some(250_000)]);
+    }
 
     #[test]
     fn after_a_failure_events_wait_for_the_back_off_but_an_edit_does_not() {
