@@ -5,6 +5,7 @@
 pub mod cluster;
 pub mod fleet;
 pub mod inside;
+pub mod monitoring;
 pub mod mutations;
 pub mod node;
 pub mod paths;
