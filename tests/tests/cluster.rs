@@ -18,6 +18,7 @@ mod cluster {
     pub(crate) mod renders;
     pub(crate) mod samples;
     pub(crate) mod scenario;
+    pub(crate) mod tasks;
 }
 use cluster::{bad_input, chart, commands, crashes, faults, harness, lifecycle, operations, renders, samples};
 
@@ -53,6 +54,8 @@ fn main() -> anyhow::Result<ExitCode> {
             operations::a_headless_client_service_resolves_to_every_pod_and_changes_without_touching_one,
             operations::a_model_whose_status_was_lost_keeps_its_pods_and_counts_its_epochs_on,
             operations::a_rollout_whose_status_was_lost_goes_on_and_touches_no_serving_pod,
+            tasks::the_comparison_takes_wildcards_and_nothing_else,
+            tasks::every_command_of_the_page_prints_what_the_page_shows,
             lifecycle::without_nodes_a_model_is_served_and_its_plan_says_that_nothing_was_compared,
             lifecycle::an_edit_surges_by_one_group_and_never_drops_below_the_wished_number,
             lifecycle::a_revert_in_mid_rollout_touches_no_serving_pod,
