@@ -20,7 +20,9 @@ mod cluster {
     pub(crate) mod scenario;
     pub(crate) mod tasks;
 }
-use cluster::{bad_input, chart, commands, crashes, faults, harness, lifecycle, operations, renders, samples};
+use cluster::{
+    bad_input, chart, commands, crashes, faults, harness, lifecycle, operations, renders, samples, tasks,
+};
 
 fn main() -> anyhow::Result<ExitCode> {
     run(

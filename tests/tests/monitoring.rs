@@ -6,7 +6,9 @@ use std::process::Command;
 
 use anyhow::Result;
 use pretty_assertions::assert_eq;
+use shoal_proto::inference::GenerateRequest;
 use shoal_proto::placement::Placement;
+use shoal_tests::fleet::ask::greedy;
 use shoal_tests::fleet::fixture::{experts, path};
 use shoal_tests::fleet::{Fleet, Spec};
 use shoal_tests::monitoring::{RULES, exported, looked_at, page};
@@ -43,9 +45,13 @@ fn alerts_fire_when_they_should_and_not_otherwise() {
 #[tokio::test]
 async fn what_rules_and_dashboard_look_at_is_exported_by_a_running_worker() -> Result<()> {
     let fleet = Fleet::start(&Spec::new(path("v2-lite"), Placement::even(experts("v2-lite")?, 1)?)).await?;
+    let worker = &fleet.workers[0];
+    worker.ask(greedy(&[3, 8], 2)).await?;
+    let refused = worker.ask(GenerateRequest { model: "another".to_owned(), ..greedy(&[3, 8], 2) }).await;
+    assert!(refused.is_err(), "another model is not served");
     let mut wanted = looked_at("shoal_")?;
     wanted.retain(|name| !name.starts_with("shoal_operator_"));
-    let page = page(fleet.workers[0].http).await?;
+    let page = page(worker.http).await?;
     let missing: Vec<_> = wanted.difference(&exported(&page)).cloned().collect();
     assert_eq!(missing, Vec::<String>::new(), "a running worker exports only\n{page}");
     assert!(wanted.len() >= 10, "{wanted:?}");

@@ -120,7 +120,7 @@ fn a_claim_is_a_folder_of_the_model_root() {
 
 #[test]
 fn what_no_process_can_honour_is_refused_by_field() {
-    let cases: [(&str, Value, &str); 9] = [
+    let cases: [(&str, Value, &str); 10] = [
         ("/spec/restartPolicy", json!("Always"), "spec.restartPolicy"),
         ("/spec/initContainers", json!([{"name": "i"}]), "spec.initContainers"),
         ("/spec/hostNetwork", json!(true), "spec.hostNetwork"),
