@@ -20,9 +20,7 @@ mod cluster {
     pub(crate) mod scenario;
     pub(crate) mod tasks;
 }
-use cluster::{
-    bad_input, chart, commands, crashes, faults, harness, lifecycle, operations, renders, samples, tasks,
-};
+use cluster::{bad_input, chart, commands, crashes, faults, harness, lifecycle, operations, renders, samples, tasks};
 
 fn main() -> anyhow::Result<ExitCode> {
     run(
