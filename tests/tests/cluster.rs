@@ -52,6 +52,8 @@ fn main() -> anyhow::Result<ExitCode> {
             operations::groups_spread_over_zones_and_their_shards_pack_on_a_host,
             operations::packing_and_spreading_give_way_where_there_is_no_room,
             operations::a_headless_client_service_resolves_to_every_pod_and_changes_without_touching_one,
+            operations::helm_waits_for_a_model_and_fails_with_a_broken_one,
+            operations::helm_does_not_take_an_unseen_model_for_a_finished_one,
             operations::a_model_whose_status_was_lost_keeps_its_pods_and_counts_its_epochs_on,
             operations::a_rollout_whose_status_was_lost_goes_on_and_touches_no_serving_pod,
             tasks::the_comparison_takes_wildcards_and_nothing_else,

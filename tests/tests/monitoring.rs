@@ -27,7 +27,8 @@ fn check(arguments: &[&str]) {
         skip_or_fail("cluster", "no promtool: `make test` fetches Debian's");
         return;
     };
-    let output = Command::new(&promtool).args(arguments).current_dir(repository()).output().unwrap();
+    let output = Command::new(&promtool).args(arguments).current_dir(repository()).output();
+    let output = output.expect("promtool should start: it is there");
     let said = [output.stdout, output.stderr].concat();
     assert!(output.status.success(), "promtool {arguments:?}: {}", String::from_utf8_lossy(&said));
 }

@@ -9,11 +9,12 @@ use kube::api::ListParams;
 use kube::{Api, ResourceExt as _};
 use pretty_assertions::assert_eq;
 use serde_json::{Value, json};
-use shoal_operator::crd::ModelDeploymentStatus;
+use shoal_operator::crd::{ModelDeployment, ModelDeploymentStatus};
 use shoal_operator::names::label;
 use shoal_tests::cluster::install::Mode;
+use shoal_tests::cluster::namespace::with_temp_ns;
 use shoal_tests::cluster::pods::HOLD;
-use shoal_tests::cluster::tools::{apply, kubectl};
+use shoal_tests::cluster::tools::{apply, helm, kubectl, shoal};
 use shoal_tests::cluster::wait::{await_object, await_value};
 
 use super::bench::{Bench, number, picture, tiny, with_operator};
@@ -170,6 +171,57 @@ pub(crate) async fn a_headless_client_service_resolves_to_every_pod_and_changes_
         assert_eq!(ips.len(), 4);
         await_value("all pods behind it", async || Ok((ready_addresses(bench).await? == ips).then_some(()))).await?;
         assert_eq!(bench.identities("tiny").await?, pods, "no pod is touched");
+        Ok(())
+    })
+    .await
+}
+
+/// A chart that holds nothing but this model.
+fn chart_of(model: &ModelDeployment) -> Result<tempfile::TempDir> {
+    let folder = tempfile::tempdir()?;
+    std::fs::create_dir(folder.path().join("templates"))?;
+    std::fs::write(folder.path().join("Chart.yaml"), "apiVersion: v2\nname: models\nversion: 0.1.0\n")?;
+    std::fs::write(folder.path().join("templates/model.yaml"), serde_yaml::to_string(model)?)?;
+    Ok(folder)
+}
+
+async fn install_and_wait(bench: &Bench<'_>, release: &str, model: &ModelDeployment) -> Result<String> {
+    let mut model = model.clone();
+    model.metadata.name = Some(release.to_owned());
+    let chart = chart_of(&model)?;
+    let path = chart.path().display().to_string();
+    helm(&["install", release, &path, "-n", bench.namespace, "--wait", "--timeout", "15s"]).await
+}
+
+pub(crate) async fn helm_waits_for_a_model_and_fails_with_a_broken_one() -> Result<()> {
+    with_operator(Mode::Cluster, async |bench| {
+        install_and_wait(bench, "good", &tiny(2)?).await?;
+        let status = bench.models().get("good").await?.status.unwrap_or_default();
+        assert_eq!(picture(&status, &mut Vec::new(), true), "A0e1+ A1e1+", "Helm has waited for every group");
+        let mut refused = tiny(1)?;
+        refused.spec.model.source = "file:///../etc".to_owned();
+        let mut stuck = tiny(1)?;
+        stuck.spec.pod.annotations.insert(HOLD.to_owned(), "true".to_owned());
+        for (release, model) in [("refused", refused), ("stuck", stuck)] {
+            let answer = install_and_wait(bench, release, &model).await;
+            let answer = answer.expect_err("a broken model is no success").to_string();
+            ensure!(answer.contains(release), "{answer}");
+        }
+        Ok(())
+    })
+    .await
+}
+
+/// Nobody has looked at it: that is not success either.
+pub(crate) async fn helm_does_not_take_an_unseen_model_for_a_finished_one() -> Result<()> {
+    with_temp_ns(async |_, namespace| {
+        let chart = chart_of(&tiny(1)?)?;
+        let path = chart.path().display().to_string();
+        let answer = helm(&["install", "unseen", &path, "-n", namespace, "--wait", "--timeout", "5s"]).await;
+        let answer = answer.expect_err("no operator has looked at it").to_string();
+        ensure!(answer.contains("tiny"), "{answer}");
+        let said = shoal(&["status", "tiny", "-n", namespace]).await?;
+        assert_eq!(said, "tiny: no operator has looked at it yet\n");
         Ok(())
     })
     .await
