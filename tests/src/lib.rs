@@ -6,6 +6,7 @@ pub mod cluster;
 pub mod fault_page;
 pub mod fleet;
 pub mod inside;
+pub mod monitoring;
 pub mod mutations;
 pub mod node;
 pub mod paths;

@@ -63,7 +63,7 @@ fn processes_of(uid: &str, program: &str) -> Result<Vec<Pid>> {
     Ok(found)
 }
 
-/// A running `shoal logs --follow`; ends with the test.
+/// A running command of `shoal` that goes on by itself, such as `logs --follow`; ends with the test.
 #[derive(Debug)]
 pub struct Following {
     _child: Child,
@@ -77,9 +77,17 @@ impl Following {
     /// # Errors
     /// When it cannot be started.
     pub fn start(model: &str, namespace: &str) -> Result<Self> {
+        Self::command(&["logs", model, "-n", namespace, "--follow"])
+    }
+
+    /// Follows what `shoal ARGS` prints.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn command(args: &[&str]) -> Result<Self> {
         let mut command = Command::new(binary("shoal")?);
-        command.args(["logs", model, "-n", namespace, "--follow"]).stdout(Stdio::piped()).kill_on_drop(true);
-        let mut child = command.spawn().context("shoal logs did not start")?;
+        command.args(args).stdout(Stdio::piped()).kill_on_drop(true);
+        let mut child = command.spawn().context("shoal did not start")?;
         let lines = BufReader::new(child.stdout.take().context("standard output was piped")?).lines();
         Ok(Self { _child: child, lines, seen: Vec::new() })
     }
@@ -89,10 +97,18 @@ impl Following {
     /// # Errors
     /// When none comes in time.
     pub async fn line(&mut self, start: &str) -> Result<()> {
-        while !self.seen.iter().any(|line| line.starts_with(start)) {
+        self.line_that(start, |line| line.starts_with(start)).await
+    }
+
+    /// Waits for a line of which `holds` is true; one that was there already counts.
+    ///
+    /// # Errors
+    /// When none comes in time.
+    pub async fn line_that(&mut self, what: &str, holds: impl Fn(&str) -> bool) -> Result<()> {
+        while !self.seen.iter().any(|line| holds(line)) {
             let next = tokio::time::timeout(Duration::from_secs(30), self.lines.next_line()).await;
-            let next = next.with_context(|| format!("no line {start:?} after {} others", self.seen.len()))??;
-            self.seen.push(next.context("shoal logs ended by itself")?);
+            let next = next.with_context(|| format!("no line {what:?} after {:?}", self.seen))??;
+            self.seen.push(next.context("shoal ended by itself")?);
         }
         Ok(())
     }

@@ -16,11 +16,17 @@ mod cluster {
     pub(crate) mod faults;
     pub(crate) mod harness;
     pub(crate) mod lifecycle;
+    pub(crate) mod operations;
+    pub(crate) mod renders;
     pub(crate) mod rights;
     pub(crate) mod samples;
     pub(crate) mod scenario;
+    pub(crate) mod tasks;
 }
-use cluster::{api_faults, bad_input, chart, commands, crashes, edits, faults, harness, lifecycle, rights, samples};
+use cluster::{
+    api_faults, bad_input, chart, commands, crashes, edits, faults, harness, lifecycle, operations, renders, rights,
+    samples, tasks,
+};
 
 fn main() -> anyhow::Result<ExitCode> {
     run(
@@ -29,6 +35,14 @@ fn main() -> anyhow::Result<ExitCode> {
             chart::its_definition_is_what_shoal_crds_prints,
             chart::a_value_it_does_not_know_is_refused,
             chart::its_account_may_do_what_it_needs_and_nothing_with_secrets,
+            renders::every_render_is_the_committed_one,
+            renders::everything_on_sets_every_value,
+            renders::its_schema_knows_every_key_at_every_depth,
+            renders::no_role_has_a_wildcard_and_none_reads_secrets,
+            renders::kinds_of_the_prometheus_operator_are_rendered_only_where_they_exist,
+            renders::an_api_server_takes_every_render_and_the_operators_pod_is_restricted,
+            renders::the_definition_is_rendered_with_a_policy_that_keeps_it,
+            renders::what_rules_and_dashboard_look_at_is_exported_by_a_running_operator,
             harness::fake_nodes_show_their_gpus_as_feature_discovery_does,
             harness::a_restricted_pod_becomes_ready_and_a_privileged_one_is_refused,
             harness::a_failed_pod_stays_failed_and_a_held_one_stays_pending,
@@ -38,6 +52,18 @@ fn main() -> anyhow::Result<ExitCode> {
             samples::pods_are_workers_that_find_one_another_and_own_every_expert_once,
             commands::shoal_status_tells_what_kubectl_tells_and_why,
             commands::shoal_restart_replaces_every_group_by_a_rollout,
+            commands::a_restart_that_cannot_go_on_says_why_and_fails,
+            commands::shoal_logs_keeps_the_last_words_of_a_lost_group,
+            operations::a_claim_and_an_image_are_mounted_read_only_for_every_shard,
+            operations::groups_spread_over_zones_and_their_shards_pack_on_a_host,
+            operations::packing_and_spreading_give_way_where_there_is_no_room,
+            operations::a_headless_client_service_resolves_to_every_pod_and_changes_without_touching_one,
+            operations::helm_waits_for_a_model_and_fails_with_a_broken_one,
+            operations::helm_does_not_take_an_unseen_model_for_a_finished_one,
+            operations::a_model_whose_status_was_lost_keeps_its_pods_and_counts_its_epochs_on,
+            operations::a_rollout_whose_status_was_lost_goes_on_and_touches_no_serving_pod,
+            tasks::the_comparison_takes_wildcards_and_nothing_else,
+            tasks::every_command_of_the_page_prints_what_the_page_shows,
             lifecycle::without_nodes_a_model_is_served_and_its_plan_says_that_nothing_was_compared,
             lifecycle::an_edit_surges_by_one_group_and_never_drops_below_the_wished_number,
             lifecycle::a_revert_in_mid_rollout_touches_no_serving_pod,

@@ -54,6 +54,12 @@ async fn one_manifest_answers_through_dns_survives_a_killed_worker_and_outlives_
         let rank_one = shoal(&["logs", &model, "-n", MODELS, "--rank=1", "--tail=2"]).await?;
         let only_its = rank_one.lines().all(|line| line.starts_with("g0-e2-r1 | {"));
         ensure!(only_its && rank_one.lines().count() == 2, "{rank_one}");
+        let json = shoal(&["logs", &model, "-n", MODELS, "--rank=1", "--tail=1", "-o", "json"]).await?;
+        let said: serde_json::Value = serde_json::from_str(&json)?;
+        ensure!((&said["group"], &said["epoch"], &said["rank"]) == (&0.into(), &2.into(), &1.into()), "{json}");
+        let previous = shoal(&["logs", &model, "-n", MODELS, "--previous"]).await?;
+        let told = "operator | group 0 epoch 1 lost a shard (CrashLoop): shard 1: ";
+        ensure!(previous.lines().any(|line| line.starts_with(told)), "{previous}");
         step("helm uninstall");
         uninstall(&cluster).await?;
         answers_right(&model, 12, 999).await

@@ -2,9 +2,7 @@
 
 use std::io::Write as _;
 
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::JSON;
 use kube::CustomResourceExt as _;
-use serde_json::json;
 
 use crate::crd::ModelDeployment;
 use crate::manifest;
@@ -33,24 +31,7 @@ pub fn run() -> Result<(), CrdsError> {
 /// # Errors
 /// Never for the types of [`crate::crd`].
 pub fn yaml() -> Result<String, serde_yaml::Error> {
-    let mut definition = ModelDeployment::crd();
-    for version in &mut definition.spec.versions {
-        let schema = version.schema.as_mut().and_then(|schema| schema.open_api_v3_schema.as_mut());
-        let status = schema.and_then(|schema| schema.properties.as_mut()?.get_mut("status"));
-        if let Some(status) = status {
-            status.default = Some(JSON(unseen()));
-        }
-    }
-    manifest::to_yaml(&definition)
-}
-
-/// The status of an object that no operator has looked at: whoever waits for Ready (Helm, kstatus) must not take an
-/// object without conditions for one that is done.
-fn unseen() -> serde_json::Value {
-    json!({"conditions": [{
-        "type": "Ready", "status": "Unknown", "reason": "Pending", "message": "waiting for the operator",
-        "lastTransitionTime": "1970-01-01T00:00:00Z",
-    }]})
+    manifest::to_yaml(&ModelDeployment::crd())
 }
 
 #[cfg(test)]

@@ -161,7 +161,8 @@ pub async fn remember(
     status: &ModelDeploymentStatus,
 ) -> Result<Option<ModelDeployment>, kube::Error> {
     let metadata = &model.metadata;
-    let before = model.status.as_ref().map_or_else(|| json!({}), to_value);
+    let written = model.status.as_ref().filter(|status| status.is_written());
+    let before = written.map_or_else(|| json!({}), to_value);
     let change = merge_diff(&before, &to_value(status));
     if change.as_object().is_none_or(serde_json::Map::is_empty) {
         return Ok(None);

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use kube::runtime::reflector::ObjectRef;
 
-pub use self::pod::PodView;
+pub use self::pod::{Place, PodView};
 pub use self::service::{Owned, ServiceView, is_headless};
 pub use self::shelf::Shelf;
 pub use self::watches::World;

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::dereference::ModelKey;
 use super::{Controller, Ending, PassError};
 use crate::crd::{GroupPhase, ModelDeployment, ModelDeploymentStatus};
-use crate::metrics::PhaseLabel;
+use crate::metrics::{PhaseLabel, StateLabel};
 
 /// Objects worked on at once.
 const AT_ONCE: u16 = 16;
@@ -25,6 +25,7 @@ pub struct Line {
     /// generation.
     not_before: Option<(Instant, Option<i64>)>,
     groups: BTreeMap<&'static str, i64>,
+    state: Option<&'static str>,
 }
 
 /// Works until `stop`, then finishes the passes that have begun.
@@ -110,6 +111,16 @@ impl Controller {
         }
         let before = self.with_line(key, |line| std::mem::replace(&mut line.groups, groups.clone()));
         self.show_groups(&before, &groups);
+        let state = Some(state_word(status));
+        let before = self.with_line(key, |line| std::mem::replace(&mut line.state, state));
+        self.show_state(before, state);
+    }
+
+    /// Shows how many objects are available, over all objects.
+    fn show_state(&self, before: Option<&'static str>, after: Option<&'static str>) {
+        let gauge = |state| self.metrics.models.get_or_create_owned(&StateLabel { state });
+        before.into_iter().for_each(|state| _ = gauge(state).dec());
+        after.into_iter().for_each(|state| _ = gauge(state).inc());
     }
 
     fn show_groups(&self, before: &BTreeMap<&'static str, i64>, after: &BTreeMap<&'static str, i64>) {
@@ -124,7 +135,9 @@ impl Controller {
     /// The object is gone; if it has come back meanwhile, it waits again.
     fn forget(&self, key: &ModelKey) {
         let line = self.ledger.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
-        self.show_groups(&line.unwrap_or_default().groups, &BTreeMap::new());
+        let line = line.unwrap_or_default();
+        self.show_groups(&line.groups, &BTreeMap::new());
+        self.show_state(line.state, None);
         self.world.queue.begun(key);
         if self.world.models().get(&key.to_ref()).is_some() {
             self.world.queue.push(key.clone());
@@ -159,6 +172,15 @@ fn innermost(error: &PassError) -> String {
         error = source;
     }
     error.to_string()
+}
+
+fn state_word(status: &ModelDeploymentStatus) -> &'static str {
+    let available = status.conditions.iter().find(|condition| condition.type_ == "Available");
+    match available.map(|condition| (condition.status.as_str(), condition.reason.as_str())) {
+        Some(("True", _)) => "available",
+        Some((_, "ScaledToZero")) => "scaled_to_zero",
+        _ => "unavailable",
+    }
 }
 
 fn phase_word(phase: GroupPhase) -> &'static str {

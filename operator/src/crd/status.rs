@@ -5,7 +5,10 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 /// What Shoal answers.
+// Shown until an operator has answered: to kstatus (Helm, Flux, Argo CD) an object without conditions is done, unless
+// its status is one of another generation.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[schemars(extend("default" = {"observedGeneration": UNSEEN}))]
 #[serde(rename_all = "camelCase", default)]
 pub struct ModelDeploymentStatus {
     /// Generation of the spec that this status answers.
@@ -42,6 +45,17 @@ pub struct ModelDeploymentStatus {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "conditions")]
     pub conditions: Vec<Condition>,
+}
+
+/// The generation that an object's status answers before any operator has looked at it.
+const UNSEEN: i64 = -1;
+
+impl ModelDeploymentStatus {
+    /// Whether an operator has written it; otherwise it is the schema's default.
+    #[must_use]
+    pub fn is_written(&self) -> bool {
+        self.observed_generation != Some(UNSEEN)
+    }
 }
 
 /// What would run where, and why.

@@ -17,7 +17,19 @@ pub(crate) async fn its_definition_is_what_shoal_crds_prints() -> Result<()> {
 }
 
 pub(crate) async fn a_value_it_does_not_know_is_refused() -> Result<()> {
-    for (value, named) in [("replica=2", "replica"), ("image.registry=x", "registry"), ("mode=global", "mode")] {
+    for (value, named) in [
+        ("replica=2", "replica"),
+        ("image.registry=x", "registry"),
+        ("mode=global", "mode"),
+        ("resources.limits.cpu.max=1", "cpu"),
+        ("resources.claims=1", "claims"),
+        ("tolerations[0].keys=a", "keys"),
+        ("affinity.nodeAffinities=a", "nodeAffinities"),
+        ("serviceMonitor.port=1", "port"),
+        ("podMonitor.interval=soon", "interval"),
+        ("prometheusRule.enabled=perhaps", "enabled"),
+        ("dashboards.label=a", "label"),
+    ] {
         let refusal = helm(&["template", "shoal", "charts/shoal", "--set", value]).await;
         let refusal = refusal.expect_err("the schema should refuse it").to_string();
         assert!(refusal.contains(named), "{value}: {refusal}");

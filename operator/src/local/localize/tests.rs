@@ -120,11 +120,16 @@ fn a_claim_is_a_folder_of_the_model_root() {
 
 #[test]
 fn what_no_process_can_honour_is_refused_by_field() {
-    let cases: [(&str, Value, &str); 9] = [
+    let cases: [(&str, Value, &str); 10] = [
         ("/spec/restartPolicy", json!("Always"), "spec.restartPolicy"),
         ("/spec/initContainers", json!([{"name": "i"}]), "spec.initContainers"),
         ("/spec/hostNetwork", json!(true), "spec.hostNetwork"),
         ("/spec/activeDeadlineSeconds", json!(5), "spec.activeDeadlineSeconds"),
+        (
+            "/spec/volumes/0",
+            json!({"name": "tmp", "image": {"reference": "r.io/m:1"}}),
+            "the image volume oci://r.io/m:1",
+        ),
         ("/spec/volumes/0", json!({"name": "tmp", "hostPath": {"path": "/"}}), "the source of volume tmp"),
         ("/spec/containers/0/command", json!(["sh"]), "command"),
         ("/spec/containers/0/envFrom", json!([{"prefix": "X"}]), "envFrom"),
