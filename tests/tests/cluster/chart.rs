@@ -4,6 +4,7 @@ use std::process::Command;
 
 use anyhow::Result;
 use pretty_assertions::assert_eq;
+use shoal_operator::inventory::Catalogue;
 use shoal_tests::cluster::install::{Install, Mode};
 use shoal_tests::cluster::namespace::with_temp_ns;
 use shoal_tests::cluster::tools::{helm, kubectl};
@@ -17,11 +18,27 @@ pub(crate) async fn its_definition_is_what_shoal_crds_prints() -> Result<()> {
 }
 
 pub(crate) async fn a_value_it_does_not_know_is_refused() -> Result<()> {
-    for (value, named) in [("replica=2", "replica"), ("image.registry=x", "registry"), ("mode=global", "mode")] {
+    for (value, named) in [
+        ("replica=2", "replica"),
+        ("image.registry=x", "registry"),
+        ("mode=global", "mode"),
+        ("gpuCatalogue[0].product=X", "memoryGiB"),
+    ] {
         let refusal = helm(&["template", "shoal", "charts/shoal", "--set", value]).await;
         let refusal = refusal.expect_err("the schema should refuse it").to_string();
         assert!(refusal.contains(named), "{value}: {refusal}");
     }
+    Ok(())
+}
+
+pub(crate) async fn its_gpu_catalogue_reaches_the_operator_as_json() -> Result<()> {
+    let entry = "gpuCatalogue[0].product=X,gpuCatalogue[0].memoryGiB=8,gpuCatalogue[0].bandwidthGBps=1.5,gpuCatalogue[0].bf16Tflops=2";
+    let rendered = helm(&["template", "shoal", "charts/shoal", "--set", entry]).await?;
+    let line = rendered.lines().find(|line| line.contains("SHOAL_GPU_CATALOGUE")).unwrap_or_default();
+    let variable: serde_yaml::Value = serde_yaml::from_str(line.trim_start_matches([' ', '-']))?;
+    let text = variable["value"].as_str().unwrap_or_default();
+    let known = Catalogue::extended(text)?.find("NVIDIA-X").map(|known| known.memory_bytes);
+    assert_eq!(known, Some(8 << 30), "{text}");
     Ok(())
 }
 
