@@ -178,7 +178,7 @@ scenario("v2-lite-on-single-strategy-mig", "slices that are called GPUs", LITE,
 scenario("gpus-that-are-mig-slices", "whole GPUs are asked for where only slices are offered", OLMOE, mixed,
          "hardware.resourceName may be one of those that they have: nvidia.com/mig-1g.10gb")
 scenario("time-sliced-gpus", "four shares of one H100 have a quarter of its memory each", LITE,
-         [gpus("a", H100, 4, labels={"nvidia.com/gpu.replicas": "4"})], "÷ 838 GB/s")
+         [gpus("a", H100, 4, labels={"nvidia.com/gpu.replicas": "4"})], "÷ 837.50 GB/s")
 scenario("no-nodes", "an empty cluster", LITE, [], "there are no nodes")
 scenario("unseen-nodes", "a namespaced operator may not read nodes", LITE, None,
          "inventory: unknown; nothing was compared with nodes", backend="CPU", shards=4)
@@ -194,17 +194,17 @@ scenario("cordoned", "an administrator said no", LITE, [gpus("a", H100, 8, spec=
 scenario("node-selector-without-match", "no node is of the wished pool", LITE, [gpus("a", H100, 8)], "1 without a label of the selector",
          pod={"nodeSelector": {"pool": "inference"}})
 scenario("node-selector", "only the small GPUs may be used", LITE,
-         [gpus("a", H100, 8), gpus("b", L4, 8, labels={"pool": "inference"})], "÷ 300 GB/s",
+         [gpus("a", H100, 8), gpus("b", L4, 8, labels={"pool": "inference"})], "÷ 300.00 GB/s",
          pod={"nodeSelector": {"pool": "inference"}})
 unknown = [node("a", cpu="190", memory="1900Gi", labels={"nvidia.com/gpu.product": "NVIDIA-Z999"}, nvidia_com__gpu=8)]
 scenario("gpu-of-unknown-product", "given the benefit of the doubt, without a prediction", LITE, unknown,
          "decoding: not predicted")
-scenario("gpu-of-the-catalogue", "the chart's gpuCatalogue says what it is", LITE, unknown, "÷ 2000 GB/s",
+scenario("gpu-of-the-catalogue", "the chart's gpuCatalogue says what it is", LITE, unknown, "÷ 2.00 TB/s",
          catalogue=[{"product": "NVIDIA-Z999", "memoryGiB": 32, "bandwidthGBps": 2000, "bf16Tflops": 400}])
 scenario("two-products", "one H100 moves fewer bytes for a token than two L4", LITE,
          [gpus("a", L4, 8), gpus("b", H100, 1)], "2 × nvidia.com/gpu NVIDIA-L4: fits")
 scenario("two-products-together", "neither four of one nor four of the other suffice", Q235,
-         [gpus("a", H100, 5), gpus("b", A100, 5)], "÷ 2039 GB/s")
+         [gpus("a", H100, 5), gpus("b", A100, 5)], "÷ 2.04 TB/s")
 scenario("memory-limit-of-the-pod", "the pod would be killed", LITE, [node("a")], "spec.pod.resources allows 4.00 GiB",
          backend="CPU", shards=4, pod={"resources": {"limits": {"memory": "4Gi"}}})
 scenario("any-backend", "this build runs CPUs; what the GPUs would do is told", LITE,

@@ -79,23 +79,22 @@ pub(super) fn speed(
         return vec![format!("decoding: not predicted; a {device} of unknown speed is not in the GPU catalogue")];
     };
     let rows = spec.max_concurrent_sequences;
-    let (gigabytes, tera) = (found.device.bandwidth as f64 / 1e9, found.device.flops as f64 / 1e12);
+    let (read, bandwidth) = (metric(found.bytes, "B"), metric(found.device.bandwidth as f64, "B/s"));
+    let (work, peak) = (metric(found.flops, "FLOP"), metric(found.device.flops as f64, "FLOP/s"));
     let mut lines = vec![format!(
-        "a step of {rows} rows reads {:.2} of {} experts a layer: {:.2} GB ÷ {gigabytes:.0} GB/s, {:.3} TFLOP ÷ {tera:.2} TFLOP/s = {}",
+        "a step of {rows} rows reads {:.2} of {} experts a layer: {read} ÷ {bandwidth}, {work} ÷ {peak} = {}",
         found.touched,
         load.experts,
-        found.bytes / 1e9,
-        found.flops / 1e12,
         time(found.local),
     )];
     if load.shards > 1 {
         let own = own_sequences(spec, load);
         lines.push(format!(
-            "exchange: {} layers × ({own} rows × {:.2} peers × {} bytes ÷ {:.3} GB/s + {}) = {}",
+            "exchange: {} layers × ({own} rows × {:.2} peers × {} bytes ÷ {} + {}) = {}",
             shape.moe_layers,
             found.peers,
             8 * shape.hidden_size,
-            NETWORK_BYTES / 1e9,
+            metric(NETWORK_BYTES, "B/s"),
             time(EXCHANGE_SECONDS),
             time(found.exchange),
         ));
@@ -103,6 +102,13 @@ pub(super) fn speed(
     let step = time(found.local + found.exchange);
     lines.push(format!("decoding: {rows} rows ÷ {step} = {} tokens/s a group, predicted", rate(found)));
     lines
+}
+
+/// Two decimals of the largest of the units M, G and T that leaves at least 1.
+fn metric(amount: f64, unit: &str) -> String {
+    let prefixes = [(1e12, "T"), (1e9, "G"), (1e6, "M")];
+    let (size, prefix) = prefixes.into_iter().find(|(size, _)| amount >= *size).unwrap_or((1e6, "M"));
+    format!("{:.2} {prefix}{unit}", amount / size)
 }
 
 /// Seconds in ms with two decimals.
