@@ -30,7 +30,6 @@ const ROPE: u64 = 32;
 const VALUE: u64 = 64;
 const LATENT: u64 = 256;
 const VOCABULARY: u64 = 8192;
-const BYTES: usize = 2;
 
 impl Synthetic {
     /// Its `config.json`.
@@ -71,9 +70,10 @@ impl Synthetic {
             ];
             let at = |part: &str| format!("model.layers.{layer}.{part}");
             all.extend(attention.map(|(part, shape)| (at(&format!("self_attn.{part}.weight")), shape)));
-            all.extend(["input_layernorm", "post_attention_layernorm"].map(|part| {
-                (at(&format!("{part}.weight")), vec![hidden])
-            }));
+            all.extend(
+                ["input_layernorm", "post_attention_layernorm"]
+                    .map(|part| (at(&format!("{part}.weight")), vec![hidden])),
+            );
             if layer == 0 {
                 all.extend(mlp(&at("mlp"), 2 * hidden));
                 continue;
@@ -97,19 +97,21 @@ impl Synthetic {
         let mut end = 0;
         for (name, shape) in &tensors {
             let begin = end;
-            end += shape.iter().product::<u64>() * BYTES as u64;
-            table.insert(name.clone(), json!({"dtype": "BF16", "shape": shape, "data_offsets": [begin, end]}));
+            // A correction bias is F32 in every published file.
+            let (dtype, bytes) = if name.ends_with("_bias") { ("F32", 4) } else { ("BF16", 2) };
+            end += shape.iter().product::<u64>() * bytes;
+            table.insert(name.clone(), json!({"dtype": dtype, "shape": shape, "data_offsets": [begin, end]}));
         }
         let header = Value::Object(table).to_string();
         let mut file = BufWriter::new(File::create(folder.join("model.safetensors")).context("model.safetensors")?);
         file.write_all(&(header.len() as u64).to_le_bytes())?;
         file.write_all(header.as_bytes())?;
-        let mut random = StdRng::seed_from_u64(1);
+        // Drawn once and repeated: what the numbers are does not matter.
         let mut piece = vec![0; 1 << 20];
+        StdRng::seed_from_u64(1).fill_bytes(&mut piece);
+        piece.chunks_exact_mut(2).for_each(small);
         while end > 0 {
             let length = piece.len().min(usize::try_from(end)?);
-            random.fill_bytes(&mut piece[..length]);
-            piece[..length].chunks_exact_mut(BYTES).for_each(small);
             file.write_all(&piece[..length])?;
             end -= length as u64;
         }

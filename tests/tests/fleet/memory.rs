@@ -49,7 +49,7 @@ fn planned(model: &Path, shards: u32, (sequences, context): (u32, u32)) -> Resul
     let object: ModelDeployment = serde_json::from_value(json!({
         "apiVersion": "inference.shoal.dev/v1alpha1", "kind": "ModelDeployment", "metadata": {"name": "measured"},
         "spec": {
-            "model": {"source": format!("file://{}", model.display()), "shape": folder::shape(model)?},
+            "model": {"source": "file:///model", "shape": folder::shape(model)?},
             "hardware": {"backend": "CPU"},
             "serving": {"contextTokens": context, "maxConcurrentSequences": sequences},
         },
