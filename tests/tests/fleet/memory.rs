@@ -13,6 +13,7 @@ use shoal_operator::controller::plan::bytes::ShardLoad;
 use shoal_operator::controller::validate::validate;
 use shoal_operator::crd::ModelDeployment;
 use shoal_operator::shape::folder;
+use shoal_proto::inference::GenerateRequest;
 use shoal_proto::placement::Placement;
 use shoal_tests::fleet::ask::greedy;
 use shoal_tests::fleet::fixture::path;
@@ -20,7 +21,7 @@ use shoal_tests::fleet::synthetic::Synthetic;
 use shoal_tests::fleet::{Fleet, Spec};
 
 /// How far the plan may be off, in percent.
-const PERCENT: u64 = 5;
+const PERCENT: f64 = 5.0;
 
 /// Serves `sequences` at once, each with a full context, and reads the memory of every worker.
 async fn memory(model: &Path, shards: usize, (sequences, context): (u32, u32), step: u32) -> Result<Vec<u64>> {
@@ -35,10 +36,18 @@ async fn memory(model: &Path, shards: usize, (sequences, context): (u32, u32), s
     let fleet = Fleet::start(&spec).await?;
     // All at once, so that no block of the cache is used twice; the last token of an answer is never cached.
     let prompt: Vec<u32> = (0..context.saturating_sub(8)).map(|position| position % 97 + 2).collect();
+    let mut clients = Vec::new();
+    for worker in &fleet.workers {
+        clients.push(worker.client().await?);
+    }
     let asked = (0..sequences as usize).map(|index| {
-        let mut request = greedy(&prompt, 8);
-        request.top_logprobs = 0;
-        fleet.workers[index % shards].ask(request)
+        let mut client = clients[index % shards].clone();
+        let request = GenerateRequest { top_logprobs: 0, ..greedy(&prompt, 8) };
+        async move {
+            let mut answer = client.generate(request).await?.into_inner();
+            while answer.message().await?.is_some() {}
+            anyhow::Ok(())
+        }
     });
     try_join_all(asked).await?;
     fleet.workers.iter().map(|worker| worker.memory()).collect()
@@ -59,30 +68,37 @@ fn planned(model: &Path, shards: u32, (sequences, context): (u32, u32)) -> Resul
     Ok(ShardBytes::of(&shape, &spec, ShardLoad::even(shape.experts.unsigned_abs().into(), shards)))
 }
 
-async fn compare(model: &Path, shards: usize, load: (u32, u32)) -> Result<()> {
+/// Of every shard: how much more than planned it takes, in percent of the plan.
+async fn off(model: &Path, shards: usize, load: (u32, u32)) -> Result<Vec<f64>> {
     let empty = memory(&path("v3-plain"), 1, (1, 64), 1).await?[0];
     let planned = planned(model, u32::try_from(shards)?, load)?;
+    let mut all = Vec::new();
     for measured in memory(model, shards, load, 512).await? {
         let grown = measured.saturating_sub(empty);
-        let off = planned.tensors().abs_diff(grown) as f64 / planned.tensors() as f64 * 100.0;
-        println!("planned {} measured {grown} over an empty {empty}: {off:.1} % off; {planned:?}", planned.tensors());
-        ensure!(off <= PERCENT as f64, "{off:.1} % off; at most {PERCENT} %");
+        let off = (grown as f64 / planned.tensors() as f64 - 1.0) * 100.0;
+        println!("planned {}, measured {grown} over an empty {empty}: {off:.1} %; {planned:?}", planned.tensors());
         ensure!(measured <= planned.total(), "{measured} bytes are more than the plan allows: {}", planned.total());
+        all.push(off);
     }
-    Ok(())
+    Ok(all)
 }
 
 #[tokio::test]
 async fn the_tiny_model_takes_the_memory_that_the_plan_counts() -> Result<()> {
-    compare(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/tiny"), 1, (128, 512)).await
+    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/tiny");
+    let off = off(&model, 1, (128, 512)).await?[0];
+    ensure!(off.abs() <= PERCENT, "{off:.1} %");
+    Ok(())
 }
 
+/// The host's copies of frames between shards are what the margin is for too: a shard of two may take 10 % more.
 #[tokio::test]
 async fn a_model_of_a_gigabyte_takes_the_memory_that_the_plan_counts_whole_and_in_two() -> Result<()> {
     let folder = tempfile::tempdir()?;
     Synthetic { layers: 9, hidden: 1024, experts: 40, width: 512 }.write(folder.path())?;
-    for shards in [1, 2] {
-        compare(folder.path(), shards, (4, 576)).await?;
-    }
+    let whole = off(folder.path(), 1, (4, 576)).await?[0];
+    ensure!(whole.abs() <= PERCENT, "{whole:.1} %");
+    let halves = off(folder.path(), 2, (4, 576)).await?;
+    ensure!(halves.iter().all(|half| (-PERCENT..=2.0 * PERCENT).contains(half)), "{halves:.1?} %");
     Ok(())
 }
