@@ -32,8 +32,8 @@ pub(crate) async fn a_value_it_does_not_know_is_refused() -> Result<()> {
 }
 
 pub(crate) async fn its_gpu_catalogue_reaches_the_operator_as_json() -> Result<()> {
-    let entry = "gpuCatalogue[0].product=X,gpuCatalogue[0].memoryGiB=8,gpuCatalogue[0].bandwidthGBps=1.5,gpuCatalogue[0].bf16Tflops=2";
-    let rendered = helm(&["template", "shoal", "charts/shoal", "--set", entry]).await?;
+    let entry = r#"gpuCatalogue=[{"product":"X","memoryGiB":8,"bandwidthGBps":1.5,"bf16Tflops":2}]"#;
+    let rendered = helm(&["template", "shoal", "charts/shoal", "--set-json", entry]).await?;
     let line = rendered.lines().find(|line| line.contains("SHOAL_GPU_CATALOGUE")).unwrap_or_default();
     let variable: serde_yaml::Value = serde_yaml::from_str(line.trim_start_matches([' ', '-']))?;
     let text = variable["value"].as_str().unwrap_or_default();
