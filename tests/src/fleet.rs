@@ -7,6 +7,7 @@ pub mod ask;
 pub mod bits;
 pub mod fixture;
 pub mod proxy;
+pub mod synthetic;
 mod worker;
 
 use std::net::{Ipv4Addr, SocketAddr};

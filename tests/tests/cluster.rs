@@ -34,6 +34,7 @@ fn main() -> anyhow::Result<ExitCode> {
         tests![
             chart::its_definition_is_what_shoal_crds_prints,
             chart::a_value_it_does_not_know_is_refused,
+            chart::its_gpu_catalogue_reaches_the_operator_as_json,
             chart::its_account_may_do_what_it_needs_and_nothing_with_secrets,
             renders::every_render_is_the_committed_one,
             renders::everything_on_sets_every_value,

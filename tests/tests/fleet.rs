@@ -4,6 +4,8 @@
 mod drain;
 #[path = "fleet/loss.rs"]
 mod loss;
+#[path = "fleet/memory.rs"]
+mod memory;
 #[path = "fleet/parity.rs"]
 mod parity;
 #[path = "fleet/refusals.rs"]

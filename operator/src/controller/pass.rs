@@ -65,7 +65,8 @@ impl<'a> Pass<'a> {
         let model = input.model;
         let before = model.status.clone().unwrap_or_default();
         let validated = validate(model);
-        let plan = validated.as_ref().ok().map(|spec| plan::plan(spec, input.inventory));
+        let shown = |spec| plan::Shown::of(spec, model.metadata.generation, &before);
+        let plan = validated.as_ref().ok().map(|spec| plan::replan(spec, input.inventory, shown(spec)));
         let owner = Owner::of(model).ok();
         let revisions = owner.as_ref().map_or_else(Revisions::default, |owner| {
             let asked = validated.as_ref().ok().zip(plan.as_ref());

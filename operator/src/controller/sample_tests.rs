@@ -8,7 +8,7 @@ use super::build;
 use super::plan::{Revision, plan};
 use super::validate::{Owner, Validated, validate};
 use crate::crd::admit::admit;
-use crate::inventory::{Inventory, NodeCapacity};
+use crate::inventory::{Catalogue, Inventory, NodeCapacity};
 use crate::manifest;
 use crate::names::{Epoch, GroupId, GroupIndex};
 
@@ -27,7 +27,8 @@ fn manifests(folder: &str) -> Vec<PathBuf> {
 fn fleet() -> Inventory {
     let list = manifest::documents(&root().join("tests/cluster/nodes.yaml")).unwrap();
     let nodes = list[0]["items"].as_array().unwrap().iter();
-    Inventory::Nodes(nodes.map(|node| NodeCapacity::from(&serde_json::from_value(node.clone()).unwrap())).collect())
+    let node = |node: &serde_json::Value| serde_json::from_value(node.clone()).unwrap();
+    Inventory::Nodes(nodes.map(|value| NodeCapacity::of(&node(value), &Catalogue::default())).collect())
 }
 
 fn sample(name: &str) -> Validated {

@@ -68,7 +68,7 @@ pub struct PlanStatus {
     /// The layout in numbers; absent when none could be made.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub layout: Option<LayoutStatus>,
-    /// How the bytes of the largest shard come about, a line a term.
+    /// How the bytes of the largest shard and the speed of a group come about, a line a term.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), inner(length(max = 256)))]
     pub arithmetic: Vec<String>,
@@ -76,7 +76,7 @@ pub struct PlanStatus {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
     pub rejected: Vec<RejectedLayout>,
-    /// A better layout, which only an edit would start.
+    /// A layout that makes at least 1.1 times the tokens for its cost; only a restart or an edit would start it.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 256))]
     pub better: Option<String>,
@@ -95,6 +95,9 @@ pub struct LayoutStatus {
     pub experts_per_shard: i32,
     /// Bytes that the largest shard needs; 0 if unknown.
     pub shard_bytes: i64,
+    /// Tokens per second of one group when all its sequences decode, by a roofline model; 0 if unknown.
+    #[serde(default)]
+    pub predicted_tokens_per_second: i64,
 }
 
 /// A layout that was not chosen.

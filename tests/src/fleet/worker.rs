@@ -126,6 +126,21 @@ impl Worker {
         self.child.wait().await.context("waiting for a worker")
     }
 
+    /// Bytes of memory that the process has now: anonymous and of files.
+    ///
+    /// # Errors
+    /// When the process is gone.
+    pub fn memory(&self) -> Result<u64> {
+        let id = self.child.id().with_context(|| format!("rank {} is gone", self.rank))?;
+        let status = std::fs::read_to_string(format!("/proc/{id}/status")).context("the worker's status")?;
+        let kibibytes = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name));
+            let number = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+            number.with_context(|| format!("no {name} in the worker's status"))
+        };
+        Ok((kibibytes("RssAnon:")? + kibibytes("RssFile:")?) * 1024)
+    }
+
     /// Everything that the worker has logged.
     #[must_use]
     pub fn log(&self) -> String {

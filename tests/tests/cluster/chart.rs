@@ -4,6 +4,7 @@ use std::process::Command;
 
 use anyhow::Result;
 use pretty_assertions::assert_eq;
+use shoal_operator::inventory::Catalogue;
 use shoal_tests::cluster::install::{Install, Mode};
 use shoal_tests::cluster::namespace::with_temp_ns;
 use shoal_tests::cluster::tools::{helm, kubectl};
@@ -29,11 +30,23 @@ pub(crate) async fn a_value_it_does_not_know_is_refused() -> Result<()> {
         ("podMonitor.interval=soon", "interval"),
         ("prometheusRule.enabled=perhaps", "enabled"),
         ("dashboards.label=a", "label"),
+        ("gpuCatalogue[0].product=X", "memoryGiB"),
     ] {
         let refusal = helm(&["template", "shoal", "charts/shoal", "--set", value]).await;
         let refusal = refusal.expect_err("the schema should refuse it").to_string();
         assert!(refusal.contains(named), "{value}: {refusal}");
     }
+    Ok(())
+}
+
+pub(crate) async fn its_gpu_catalogue_reaches_the_operator_as_json() -> Result<()> {
+    let entry = r#"gpuCatalogue=[{"product":"X","memoryGiB":8,"bandwidthGBps":1.5,"bf16Tflops":2}]"#;
+    let rendered = helm(&["template", "shoal", "charts/shoal", "--set-json", entry]).await?;
+    let line = rendered.lines().find(|line| line.contains("SHOAL_GPU_CATALOGUE")).unwrap_or_default();
+    let variable: serde_yaml::Value = serde_yaml::from_str(line.trim_start_matches([' ', '-']))?;
+    let text = variable["value"].as_str().unwrap_or_default();
+    let known = Catalogue::extended(text)?.find("NVIDIA-X").map(|known| known.memory_bytes);
+    assert_eq!(known, Some(8 << 30), "{text}");
     Ok(())
 }
 

@@ -24,7 +24,7 @@ use self::queue::Queue;
 use super::{Found, ModelKey, PodView, ServiceView, Shelf, View};
 use crate::controller::rollout::Shard;
 use crate::crd::ModelDeployment;
-use crate::inventory::{Inventory, NodeCapacity};
+use crate::inventory::{Catalogue, Inventory, NodeCapacity};
 use crate::metrics::Metrics;
 use crate::names::label;
 use crate::timing::Timing;
@@ -36,6 +36,7 @@ pub struct World {
     services: Shelf<ServiceView>,
     nodes: Option<Mutex<BTreeMap<String, NodeCapacity>>>,
     nodes_filled: watch::Sender<bool>,
+    catalogue: Catalogue,
     written: Mutex<BTreeMap<ModelKey, Written>>,
     /// Objects that wait for a pass.
     pub(in crate::controller) queue: Queue,
@@ -52,7 +53,7 @@ impl World {
     pub async fn watch(
         client: &Client,
         namespace: Option<&str>,
-        (timing, metrics): (Timing, &Metrics),
+        (timing, metrics, catalogue): (Timing, &Metrics, &Catalogue),
         tasks: &mut JoinSet<()>,
     ) -> Arc<Self> {
         let (models, writer) = reflector::store();
@@ -63,6 +64,7 @@ impl World {
             services: Shelf::new(timing.unseen),
             nodes: may_read_nodes.then(|| Mutex::new(BTreeMap::new())),
             nodes_filled: watch::Sender::new(!may_read_nodes),
+            catalogue: catalogue.clone(),
             written: Mutex::new(BTreeMap::new()),
             queue: Queue::new(metrics.queue_depth.clone()),
         });
@@ -178,7 +180,7 @@ impl World {
             let mut nodes = nodes.lock().unwrap_or_else(PoisonError::into_inner);
             let changed = match event {
                 Event::Apply(node) => {
-                    let capacity = NodeCapacity::from(&node);
+                    let capacity = NodeCapacity::of(&node, &self.catalogue);
                     nodes.insert(capacity.name.clone(), capacity.clone()).as_ref() != Some(&capacity)
                 }
                 Event::Delete(node) => nodes.remove(&node.metadata.name.unwrap_or_default()).is_some(),
@@ -187,7 +189,7 @@ impl World {
                     false
                 }
                 Event::InitApply(node) => {
-                    let capacity = NodeCapacity::from(&node);
+                    let capacity = NodeCapacity::of(&node, &self.catalogue);
                     listed.insert(capacity.name.clone(), capacity);
                     false
                 }
