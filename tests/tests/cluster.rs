@@ -25,7 +25,7 @@ fn main() -> anyhow::Result<ExitCode> {
         tests![
             chart::its_definition_is_what_shoal_crds_prints,
             chart::a_value_it_does_not_know_is_refused,
-            chart::its_account_may_do_what_it_needs_and_nothing_with_secrets,
+            chart::its_account_may_do_what_it_needs_and_make_secrets_but_never_read_one,
             harness::fake_nodes_show_their_gpus_as_feature_discovery_does,
             harness::a_restricted_pod_becomes_ready_and_a_privileged_one_is_refused,
             harness::a_failed_pod_stays_failed_and_a_held_one_stays_pending,

@@ -45,6 +45,11 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 - apiGroups: [""]
   resources: [services]
   verbs: [get, list, watch, create, patch, delete]
+# One Secret a revision: the key pair with which its shards prove themselves to one another. Made, and never read, changed
+# or deleted by the operator: they go with their owner.
+- apiGroups: [""]
+  resources: [secrets]
+  verbs: [create]
 # What happened, for `kubectl describe`; repeated events are patched into series.
 - apiGroups: [events.k8s.io]
   resources: [events]

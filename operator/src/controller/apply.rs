@@ -1,14 +1,16 @@
-//! The only writer: pods by POST, Services by server-side apply, deletes with UID preconditions, the status as a patch
+//! The only writer: pods and Secrets by POST, Services by server-side apply, deletes with UID preconditions, the status as a patch
 //! on the resourceVersion it was computed from, and Events.
 //!
 //! Never decides: it carries out what a pass decided and says what the API server answered.
 
 mod diff;
 mod events;
+pub mod keys;
 mod pods;
+mod secrets;
 mod services;
 
-use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::api::core::v1::{Pod, Secret, Service};
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client};
 use serde_json::{Value, json};
@@ -115,6 +117,8 @@ impl Outcome {
 /// What a pass wants to be carried out.
 #[derive(Debug, Default)]
 pub struct Work {
+    /// Secrets that pods to make will mount, still without their key pairs.
+    pub secrets: Vec<Secret>,
     /// Pods to make.
     pub create: Vec<Pod>,
     /// Pods to tell to end.
@@ -134,7 +138,7 @@ impl Work {
 }
 
 /// Carries out all of `work`, pods in parallel; one problem does not stop the rest.
-pub async fn apply(client: &Client, namespace: &str, uid: &str, work: Work) -> Outcome {
+pub async fn apply(client: &Client, namespace: &str, uid: &str, mut work: Work) -> Outcome {
     let mut outcome = Outcome::default();
     for view in work.outdated {
         outcome.problem = services::delete(client, namespace, &view).await.err().or(outcome.problem.take());
@@ -145,6 +149,10 @@ pub async fn apply(client: &Client, namespace: &str, uid: &str, work: Work) -> O
             Ok(view) => outcome.services.push(view),
             Err(problem) => outcome.problem = Some(outcome.problem.take().unwrap_or(problem)),
         }
+    }
+    // Secrets before the pods that wait for them.
+    if let Err(problem) = secrets::make(client, namespace, work.secrets, &mut work.create).await {
+        outcome.problem = Some(outcome.problem.take().unwrap_or(problem));
     }
     pods::write(client, namespace, uid, (work.create, work.delete), &mut outcome).await;
     outcome

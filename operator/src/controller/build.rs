@@ -4,11 +4,14 @@
 
 mod args;
 mod pod;
+mod secret;
 mod service;
+
+pub use self::pod::SHARD_TLS_MOUNT;
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::api::core::v1::{Pod, Secret, Service};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::Resource;
 
@@ -39,6 +42,16 @@ pub struct Services {
 #[must_use]
 pub fn group(revision: &Revision, group: GroupId) -> GroupPods {
     GroupPods { group, pods: (0..revision.shards).map(|rank| pod::pod(revision, group, Rank(rank))).collect() }
+}
+
+/// What the shards of `revision` prove themselves with, still without its key pair; `None`: a lone shard has no peers.
+#[must_use]
+pub fn shard_tls(revision: &Revision) -> Option<Secret> {
+    has_peers(revision).then(|| secret::shard_tls(revision))
+}
+
+fn has_peers(revision: &Revision) -> bool {
+    revision.shards > 1
 }
 
 /// The Services of a model; `headless`: the client Service resolves to pods.

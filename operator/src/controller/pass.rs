@@ -96,11 +96,17 @@ impl<'a> Pass<'a> {
                 work.services.push((service, ours.is_some()));
             }
         }
+        let mut revisions = BTreeSet::new();
         for step in &self.decision.steps {
             let Step::CreateGroup { index, revision, epoch } = step else { continue };
             let Some(revision) = self.revisions.find(revision) else { continue };
-            work.create.extend(self.missing_pods(revision, (*index, *epoch)));
+            let pods = self.missing_pods(revision, (*index, *epoch));
+            revisions.extend((!pods.is_empty()).then_some(revision.hash.as_str()));
+            work.create.extend(pods);
         }
+        // With every formation, not only the first: nobody reads whether the Secret is still there, so the POST that
+        // finds it there is how a deleted one comes back.
+        work.secrets = revisions.into_iter().filter_map(|hash| build::shard_tls(self.revisions.find(hash)?)).collect();
         self.removals(work)
     }
 
