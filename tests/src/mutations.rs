@@ -53,7 +53,10 @@ impl Path {
     #[must_use]
     pub fn name(&self) -> &str {
         let names = self.0.iter().rev();
-        names.filter_map(|part| if let Part::Field(name) = part { Some(name.as_str()) } else { None }).next().unwrap_or_default()
+        names
+            .filter_map(|part| if let Part::Field(name) = part { Some(name.as_str()) } else { None })
+            .next()
+            .unwrap_or_default()
     }
 }
 
@@ -233,7 +236,14 @@ mod tests {
         let all = mutations(&schema(), "spec", &json!({"kind": "K", "spec": {"size": 4}}));
         let paths: BTreeSet<String> = all.iter().map(|mutation| mutation.path.to_string()).collect();
         let wanted = [
-            "spec", "spec.env", "spec.env[0]", "spec.env[0].name", "spec.env[0].value", "spec.labels", "spec.labels.k", "spec.size",
+            "spec",
+            "spec.env",
+            "spec.env[0]",
+            "spec.env[0].name",
+            "spec.env[0].value",
+            "spec.labels",
+            "spec.labels.k",
+            "spec.size",
         ];
         assert_eq!(paths, wanted.map(String::from).into());
         let kinds: BTreeSet<Kind> = all.iter().map(|mutation| mutation.kind).collect();

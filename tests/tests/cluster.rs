@@ -16,8 +16,9 @@ mod cluster {
     pub(crate) mod lifecycle;
     pub(crate) mod samples;
     pub(crate) mod scenario;
+    pub(crate) mod security;
 }
-use cluster::{bad_input, chart, commands, crashes, faults, harness, lifecycle, samples};
+use cluster::{bad_input, chart, commands, crashes, faults, harness, lifecycle, samples, security};
 
 fn main() -> anyhow::Result<ExitCode> {
     run(
@@ -30,6 +31,8 @@ fn main() -> anyhow::Result<ExitCode> {
             harness::a_restricted_pod_becomes_ready_and_a_privileged_one_is_refused,
             harness::a_failed_pod_stays_failed_and_a_held_one_stays_pending,
             harness::the_audit_log_counts_the_writes_of_one_user,
+            security::every_revision_has_a_key_pair_that_the_operator_makes_and_never_reads,
+            security::a_pair_that_is_there_already_is_used_and_without_the_right_to_make_one_no_pod_is_made,
             samples::every_sample_gets_the_status_that_is_committed,
             samples::every_invalid_sample_is_refused_for_its_stated_reason,
             samples::pods_are_workers_that_find_one_another_and_own_every_expert_once,

@@ -148,7 +148,11 @@ async fn watch_all(api: Api<ModelDeployment>, mut table: Table, output: Output) 
                 if said.insert(key(&model), model.status.clone()).is_some_and(|before| before == model.status) {
                     continue;
                 }
-                say(&if output == Output::Table { table.row(&model, Timestamp::now()) } else { show(&model, output, true)? })?;
+                say(&if output == Output::Table {
+                    table.row(&model, Timestamp::now())
+                } else {
+                    show(&model, output, true)?
+                })?;
             }
             Some(watcher::Event::Delete(model)) => {
                 said.remove(&key(&model));

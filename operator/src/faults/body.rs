@@ -76,7 +76,9 @@ where
         if this.inner.is_some() && this.is_over(cx) {
             this.inner = None;
         }
-        let Some(inner) = &mut this.inner else { return Poll::Ready(this.last.take().map(|last| Ok(Frame::data(last)))) };
+        let Some(inner) = &mut this.inner else {
+            return Poll::Ready(this.last.take().map(|last| Ok(Frame::data(last))));
+        };
         let frame = std::task::ready!(Pin::new(inner).poll_frame(cx));
         Poll::Ready(frame.map(|frame| {
             let frame = frame.map_err(Into::into)?;

@@ -62,7 +62,7 @@ where
     S: Service<Request<Body>, Response = Response<B>>,
     S::Future: Send + 'static,
     S::Error: Into<BoxError>,
-    {
+{
     type Response = Response<Answer<B>>;
     type Error = BoxError;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, BoxError>> + Send>>;
@@ -76,7 +76,9 @@ where
         let fault = self.strike(&call);
         match fault {
             Some(Fault::Status(code)) => return Box::pin(async move { Ok(refusal(code, call.verb)) }),
-            Some(Fault::Reset) => return Box::pin(async { Err(std::io::Error::from(ErrorKind::ConnectionReset).into()) }),
+            Some(Fault::Reset) => {
+                return Box::pin(async { Err(std::io::Error::from(ErrorKind::ConnectionReset).into()) });
+            }
             Some(Fault::CrashBefore) => die(),
             _ => {}
         }
@@ -141,9 +143,8 @@ mod tests {
 
     /// What a client sees of calls sent one after the other through `faults`.
     async fn seen(faults: &str, calls: &[(&str, &str)]) -> Vec<String> {
-        let server = service_fn(|_: Request<Body>| async {
-            Ok::<_, Infallible>(Response::new(Body::from(vec![b'x'; 100])))
-        });
+        let server =
+            service_fn(|_: Request<Body>| async { Ok::<_, Infallible>(Response::new(Body::from(vec![b'x'; 100]))) });
         let layer = InjectFaults::new(faults.parse().unwrap());
         let mut shown = Vec::new();
         for (method, uri) in calls {
@@ -152,7 +153,8 @@ mod tests {
             shown.push(match layer.layer(server).oneshot(request).await {
                 Ok(answer) => {
                     let (code, again) = (answer.status().as_u16(), answer.headers().contains_key(RETRY_AFTER));
-                    let length = axum::body::to_bytes(axum::body::Body::new(answer.into_body()), 1 << 20).await.unwrap().len();
+                    let length =
+                        axum::body::to_bytes(axum::body::Body::new(answer.into_body()), 1 << 20).await.unwrap().len();
                     format!("{code}{}{}", if again { " again" } else { "" }, if length == 64 { " cut" } else { "" })
                 }
                 Err(error) => error.to_string(),

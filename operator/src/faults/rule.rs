@@ -140,7 +140,8 @@ mod tests {
 
     #[test]
     fn rules_are_read_by_name_with_every_part_but_the_first_optional() {
-        let read = "crash-after write * 7; slow=250; 429 create pods 2-; expired=40 watch pods 1-3".parse::<ApiFaults>();
+        let read =
+            "crash-after write * 7; slow=250; 429 create pods 2-; expired=40 watch pods 1-3".parse::<ApiFaults>();
         let all = 1..=u64::MAX;
         let expected = [
             rule(Fault::CrashAfter, "write", "*", 7..=7),
@@ -153,7 +154,18 @@ mod tests {
 
     #[rstest]
     fn what_is_not_in_the_grammar_is_refused(
-        #[values("", "418", "slow", "slow=x", "reset=3", "500 steal", "500 get pods 0", "500 get pods 1 2", "500;", "409 * * x")]
+        #[values(
+            "",
+            "418",
+            "slow",
+            "slow=x",
+            "reset=3",
+            "500 steal",
+            "500 get pods 0",
+            "500 get pods 1 2",
+            "500;",
+            "409 * * x"
+        )]
         text: &str,
     ) {
         assert!(text.parse::<ApiFaults>().is_err(), "{text:?}");

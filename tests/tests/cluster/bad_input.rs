@@ -201,7 +201,11 @@ fn alive(bench: &Bench<'_>) -> Result<()> {
         *passes.entry(line["fields"]["name"].as_str().unwrap_or_default().to_owned()).or_default() += 1;
     }
     let (name, most) = passes.iter().max_by_key(|(_, count)| **count).context("passes")?;
-    println!("bad input: {} passes over {} objects, at most {most} over one", passes.values().sum::<usize>(), passes.len());
+    println!(
+        "bad input: {} passes over {} objects, at most {most} over one",
+        passes.values().sum::<usize>(),
+        passes.len()
+    );
     ensure!(*most <= PASSES, "{name} was looked at {most} times");
     Ok(())
 }

@@ -113,7 +113,6 @@ impl Room<'_> {
         let pods = self.pods(model).await?;
         Ok(pods.into_iter().map(|pod| (pod.name_any(), pod.uid().unwrap_or_default())).collect())
     }
-
 }
 
 impl Bench<'_> {

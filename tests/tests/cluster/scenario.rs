@@ -124,7 +124,8 @@ async fn snapshot(room: Room<'_>, stage: Stage) -> Result<Option<String>> {
     let model = room.models().get("tiny").await?;
     let status = model.status.clone().unwrap_or_default();
     let pods = room.pods("tiny").await?;
-    let whole = pods.len() == 2 * status.groups.len() && pods.iter().all(|pod| pod.metadata.deletion_timestamp.is_none());
+    let whole =
+        pods.len() == 2 * status.groups.len() && pods.iter().all(|pod| pod.metadata.deletion_timestamp.is_none());
     if !is_settled(&model, &status, stage) || !whole {
         return Ok(None);
     }
@@ -189,8 +190,11 @@ fn scrub(value: &mut Value) {
 
 /// Names pods by what they are, and numbers the groups that are there from 0.
 fn renamed(text: String, model: &ModelDeployment, pods: &[Pod]) -> String {
-    let mut groups: Vec<(u64, &str)> =
-        pods.iter().filter_map(|pod| pod.labels().get(label::GROUP)).map(|slot| (slot.parse().unwrap_or(0), slot.as_str())).collect();
+    let mut groups: Vec<(u64, &str)> = pods
+        .iter()
+        .filter_map(|pod| pod.labels().get(label::GROUP))
+        .map(|slot| (slot.parse().unwrap_or(0), slot.as_str()))
+        .collect();
     groups.sort_unstable();
     groups.dedup();
     let mut text = text.replace(&model.uid().unwrap_or_default(), "UID");

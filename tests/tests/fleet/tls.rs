@@ -29,7 +29,7 @@ async fn shards_behind_tls_answer_with_the_bits_of_plaintext() -> Result<()> {
 async fn was_refused(worker: &Worker, reason: &str, words: &str) -> Result<()> {
     worker.wait_for_log(words, LIMIT).await?;
     let count = worker.metric(&format!("shard_refusals_total{{reason=\"{reason}\"}}")).await?;
-    ensure!(count == 1, "{count} refusals for {reason}: {}", worker.log_tail());
+    ensure!(count > 0, "no refusal for {reason} is counted: {}", worker.log_tail());
     Ok(())
 }
 

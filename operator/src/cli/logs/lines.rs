@@ -91,7 +91,8 @@ impl Line {
             return format!("{} | {}", shard.short(), self.text);
         }
         let Shard { pod, group, epoch, rank, .. } = shard;
-        json!({"time": self.at, "pod": pod, "group": group, "epoch": epoch, "rank": rank, "text": self.text}).to_string()
+        json!({"time": self.at, "pod": pod, "group": group, "epoch": epoch, "rank": rank, "text": self.text})
+            .to_string()
     }
 }
 
@@ -130,7 +131,8 @@ mod tests {
     #[test]
     fn lost_are_older_epochs_and_groups_of_which_a_shard_ends() {
         let all = [(0, 1, "Running"), (0, 2, "Running"), (1, 1, "Failed"), (2, 3, "Running")];
-        let all: Vec<_> = all.iter().filter_map(|&(group, epoch, phase)| Shard::of(&pod(group, epoch, 0, phase))).collect();
+        let all: Vec<_> =
+            all.iter().filter_map(|&(group, epoch, phase)| Shard::of(&pod(group, epoch, 0, phase))).collect();
         let found: Vec<_> = lost(&all).iter().map(Shard::short).collect();
         assert_eq!(found, ["g0-e1-r0", "g1-e1-r0"]);
     }

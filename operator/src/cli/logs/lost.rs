@@ -13,7 +13,11 @@ use crate::crd::ModelDeployment;
 const LOST: &str = "GroupLost";
 
 /// What the operator told of lost groups of `model`, as far as the caller asked for them and may read Events.
-pub(super) async fn words(session: &Session, model: &ModelDeployment, args: &LogsArgs) -> Result<Vec<Line>, ClusterError> {
+pub(super) async fn words(
+    session: &Session,
+    model: &ModelDeployment,
+    args: &LogsArgs,
+) -> Result<Vec<Line>, ClusterError> {
     let events: Api<Event> = Api::namespaced(session.client.clone(), &session.namespace);
     let uid = model.metadata.uid.as_deref().unwrap_or_default();
     let params = ListParams::default().fields(&format!("regarding.uid={uid},reason={LOST}"));
@@ -24,7 +28,8 @@ pub(super) async fn words(session: &Session, model: &ModelDeployment, args: &Log
 fn line(event: Event, group: Option<u32>, epoch: Option<u64>) -> Option<Line> {
     let note = event.note?;
     let begins = |wanted: Option<String>| wanted.is_none_or(|wanted| note.contains(&wanted));
-    let asked = begins(group.map(|index| format!("group {index} "))) && begins(epoch.map(|e| format!(" epoch {e} lost")));
+    let asked =
+        begins(group.map(|index| format!("group {index} "))) && begins(epoch.map(|e| format!(" epoch {e} lost")));
     let last = event.series.map(|series| series.last_observed_time);
     let at = last.or(event.event_time).map(|time| time.0);
     asked.then(|| Line::told(at, note))
@@ -38,9 +43,11 @@ mod tests {
 
     #[test]
     fn the_operators_words_are_found_by_group_and_epoch() {
-        let note = "group 1 epoch 2 lost a shard (OutOfMemory): shard 0: OOMKilled (exit code 137); it forms again as epoch 3";
+        let note =
+            "group 1 epoch 2 lost a shard (OutOfMemory): shard 0: OOMKilled (exit code 137); it forms again as epoch 3";
         let event = || -> Event {
-            serde_json::from_value(json!({"metadata": {}, "eventTime": "2026-01-01T00:00:00.000000Z", "note": note})).unwrap()
+            serde_json::from_value(json!({"metadata": {}, "eventTime": "2026-01-01T00:00:00.000000Z", "note": note}))
+                .unwrap()
         };
         assert_eq!(line(event(), None, None).unwrap().shown(false), format!("operator | {note}"));
         assert!(line(event(), Some(1), Some(2)).is_some());

@@ -36,12 +36,15 @@ pub(super) async fn write(
 }
 
 /// Runs `jobs` with a window that grows with every success, so that a server in trouble is asked little.
-async fn in_parallel<T>(jobs: impl Iterator<Item = impl Future<Output = Result<T, Problem>>>) -> Vec<Result<T, Problem>> {
+async fn in_parallel<T>(
+    jobs: impl Iterator<Item = impl Future<Output = Result<T, Problem>>>,
+) -> Vec<Result<T, Problem>> {
     let mut jobs = jobs.fuse();
     let (mut running, mut window, mut refusals) = (FuturesUnordered::new(), AT_FIRST, 0);
     let mut results = Vec::new();
     loop {
-        while refusals < REFUSALS && running.len() + refusals < window
+        while refusals < REFUSALS
+            && running.len() + refusals < window
             && let Some(job) = jobs.next()
         {
             running.push(job);

@@ -6,8 +6,8 @@ mod scheduling;
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{
-    EmptyDirVolumeSource, ImageVolumeSource, LocalObjectReference, PersistentVolumeClaimVolumeSource, Pod, PodSchedulingGate,
-    PodSecurityContext, PodSpec, SeccompProfile, SecretVolumeSource, Volume,
+    EmptyDirVolumeSource, ImageVolumeSource, LocalObjectReference, PersistentVolumeClaimVolumeSource, Pod,
+    PodSchedulingGate, PodSecurityContext, PodSpec, SeccompProfile, SecretVolumeSource, Volume,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::api::ObjectMeta;

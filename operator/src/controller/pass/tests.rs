@@ -298,7 +298,8 @@ fn without_its_status_a_served_model_is_recognised_by_its_pods() {
 #[test]
 fn without_its_status_a_formation_that_still_ends_is_no_second_group() {
     let mut world = World::served(2);
-    let ending: Vec<_> = world.found.pods.iter().filter(|pod| pod.place.as_ref().unwrap().index == 0).cloned().collect();
+    let ending: Vec<_> =
+        world.found.pods.iter().filter(|pod| pod.place.as_ref().unwrap().index == 0).cloned().collect();
     world.change("g0-e1-r0", Shard::Lost(LossReason::Exited));
     world.pass();
     world.all_ready();

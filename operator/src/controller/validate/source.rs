@@ -83,9 +83,9 @@ impl ModelSource {
             }
             "s3" if !rest.is_empty() => Ok(Self::Bucket { rest: rest.to_owned() }),
             "oci" if is_image(rest) => Ok(Self::Image { reference: rest.to_owned() }),
-            "oci" => Err(error(
-                "must name an image: oci://registry/repository:tag or oci://registry/repository@sha256:…",
-            )),
+            "oci" => {
+                Err(error("must name an image: oci://registry/repository:tag or oci://registry/repository@sha256:…"))
+            }
             _ => Err(error("is not supported; allowed: file://, pvc://, hf://, s3://, oci://")),
         }
     }
@@ -155,7 +155,8 @@ mod tests {
 
     #[test]
     fn every_scheme_reads_back() {
-        for text in ["file:///models/tiny", "pvc://weights/v3/chat", "hf://a/b@main", "s3://bucket/x", "oci://r.io/m:1"] {
+        for text in ["file:///models/tiny", "pvc://weights/v3/chat", "hf://a/b@main", "s3://bucket/x", "oci://r.io/m:1"]
+        {
             assert_eq!(ModelSource::parse(text).unwrap().to_string(), text);
         }
     }

@@ -67,8 +67,7 @@ pub(super) fn spread(revision: &Revision, group: GroupId) -> Option<Vec<Topology
         operator: "NotIn".to_owned(),
         values: Some(vec![group.index.to_string()]),
     };
-    let selector =
-        LabelSelector { match_labels: Some(of_revision(revision)), match_expressions: Some(vec![others]) };
+    let selector = LabelSelector { match_labels: Some(of_revision(revision)), match_expressions: Some(vec![others]) };
     Some(vec![TopologySpreadConstraint {
         max_skew: 1,
         topology_key: key.clone(),
