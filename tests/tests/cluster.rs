@@ -33,6 +33,7 @@ fn main() -> anyhow::Result<ExitCode> {
             harness::the_audit_log_counts_the_writes_of_one_user,
             security::every_revision_has_a_key_pair_that_the_operator_makes_and_never_reads,
             security::a_pair_that_is_there_already_is_used_and_without_the_right_to_make_one_no_pod_is_made,
+            security::the_network_policy_is_kept_right_and_removed_when_it_is_switched_off,
             samples::every_sample_gets_the_status_that_is_committed,
             samples::every_invalid_sample_is_refused_for_its_stated_reason,
             samples::pods_are_workers_that_find_one_another_and_own_every_expert_once,

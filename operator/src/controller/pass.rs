@@ -13,7 +13,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::apply::{Happening, Problem, Work};
-use super::dereference::{Found, Owned, PodView, is_headless};
+use super::dereference::{Applied as _, Found, Owned, PodView, PolicyView};
 use super::observe::{Members, members, observe};
 use super::plan::{self, Plan, Revision};
 use super::revisions::Revisions;
@@ -89,7 +89,7 @@ impl<'a> Pass<'a> {
         for service in [services.client, services.shards] {
             let there = self.input.found.services.iter().find(|view| view.meta.name == service.metadata.name);
             let ours = there.filter(|view| view.controller.as_deref() == Some(owner.uid.as_str()));
-            if let Some(view) = ours.filter(|view| view.headless != is_headless(&service)) {
+            if let Some(view) = ours.filter(|view| view.fixed != service.fixed()) {
                 work.outdated.push(Arc::clone(view));
             }
             if ours.is_none_or(|view| view.owned != Owned::of(&service)) {
@@ -108,6 +108,20 @@ impl<'a> Pass<'a> {
         // finds it there is how a deleted one comes back.
         work.secrets = revisions.into_iter().filter_map(|hash| build::shard_tls(self.revisions.find(hash)?)).collect();
         self.removals(work)
+    }
+
+    /// Brings the NetworkPolicy in line with whether there is to be one.
+    pub fn guard(&self, wanted: bool, work: &mut Work) {
+        let Some(owner) = &self.owner else { return };
+        let ours = |view: &&Arc<PolicyView>| view.controller.as_deref() == Some(owner.uid.as_str());
+        let there = self.input.found.policies.iter().find(ours);
+        if !wanted {
+            work.unguard = there.map(Arc::clone);
+        } else if self.revisions.wanted().is_some() {
+            let policy = build::policy(owner);
+            let right = there.is_some_and(|view| view.owned == Owned::of(&policy));
+            work.policy = (!right).then_some((policy, there.is_some()));
+        }
     }
 
     fn missing_pods(&self, revision: &Revision, (index, epoch): (u32, u64)) -> Vec<k8s_openapi::api::core::v1::Pod> {

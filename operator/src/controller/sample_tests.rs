@@ -88,6 +88,7 @@ fn the_pods_services_and_secret_of_the_tiny_model_are_these() {
     insta::assert_yaml_snapshot!("tiny-pod-0", group.pods[0]);
     assert_eq!(group.pods.len(), 2);
     insta::assert_yaml_snapshot!("tiny-secret", build::shard_tls(&revision));
+    insta::assert_yaml_snapshot!("tiny-policy", build::policy(&spec.owner));
     let services = build::services(&spec.owner, false);
     insta::assert_yaml_snapshot!("tiny-services", [services.client, services.shards]);
 }

@@ -54,6 +54,8 @@ pub(crate) async fn its_account_may_do_what_it_needs_and_make_secrets_but_never_
                 ("patch", "secrets", false),
                 ("delete", "secrets", false),
                 ("create", "pods/exec", false),
+                ("patch", "networkpolicies.networking.k8s.io", true),
+                ("delete", "networkpolicies.networking.k8s.io", false),
             ] {
                 assert_eq!(
                     (mode, verb, resource, may(&install, verb, resource).await?),

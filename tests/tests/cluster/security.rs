@@ -1,20 +1,23 @@
-//! Key pairs of shards: one a revision, made by the operator, never read by it, gone with the model.
+//! What closes the shard port: key pairs, one a revision, made by the operator and never read by it; and the NetworkPolicy.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::api::{DeleteParams, ListParams};
 use kube::{Api, ResourceExt as _};
 use pretty_assertions::assert_eq;
 use serde_json::json;
 use shoal_operator::names::label;
 use shoal_tests::cluster::install::Mode;
+use shoal_tests::cluster::operator::Operator;
 use shoal_tests::cluster::pods;
-use shoal_tests::cluster::wait::{await_gone, await_value};
+use shoal_tests::cluster::tools::{apply, helm, kubectl};
+use shoal_tests::cluster::wait::{await_gone, await_object, await_value};
 
-use super::bench::{Bench, tiny, with_operator};
+use super::bench::{Bench, ENV, tiny, with_operator};
 
 fn secrets(bench: &Bench<'_>) -> Api<Secret> {
     Api::namespaced(bench.cluster.client(), bench.namespace)
@@ -99,7 +102,7 @@ pub(crate) async fn a_pair_that_is_there_already_is_used_and_without_the_right_t
 
         // A quota refuses, as a missing right does.
         let quota = json!({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "none"}, "spec": {"hard": {"count/secrets": "0"}}});
-        shoal_tests::cluster::tools::apply(bench.namespace, &quota.to_string()).await?;
+        apply(bench.namespace, &quota.to_string()).await?;
         await_value("a quota in force", async || {
             let quotas: Api<k8s_openapi::api::core::v1::ResourceQuota> = Api::namespaced(bench.cluster.client(), bench.namespace);
             let status = quotas.get("none").await?.status.unwrap_or_default();
@@ -113,6 +116,32 @@ pub(crate) async fn a_pair_that_is_there_already_is_used_and_without_the_right_t
         let message = stalled.map(|condition| condition.message).unwrap_or_default();
         ensure!(message.starts_with("not allowed to create Secret tiny-"), "{message}");
         assert_eq!(bench.identities("tiny").await?, serving, "no pod waits for a Secret that cannot be had");
+        Ok(())
+    })
+    .await
+}
+
+pub(crate) async fn the_network_policy_is_kept_right_and_removed_when_it_is_switched_off() -> Result<()> {
+    with_operator(Mode::Cluster, async |bench| {
+        bench.serve(&tiny(1)?).await?;
+        let policies: Api<NetworkPolicy> = Api::namespaced(bench.cluster.client(), bench.namespace);
+        let right = policies.get("tiny-shards").await?.spec;
+        ensure!(right.is_some(), "a policy without a spec");
+        let open = r#"{"spec":{"ingress":[{}]}}"#;
+        kubectl(&["patch", "networkpolicy", "tiny-shards", "-n", bench.namespace, "--type=merge", "-p", open]).await?;
+        await_object(&policies, "tiny-shards", "closed again", |policy| policy.spec == right).await?;
+        let before = policies.get("tiny-shards").await?.uid();
+        policies.delete("tiny-shards", &DeleteParams::default()).await?;
+        await_object(&policies, "tiny-shards", "made again", |policy| policy.uid() != before).await?;
+
+        let off = ["--reuse-values", "--set", "networkPolicy.enabled=false"];
+        helm(&[&["upgrade", "shoal", "charts/shoal", "-n", bench.namespace], &off[..]].concat()).await?;
+        let pods = bench.identities("tiny").await?;
+        let env = [&ENV[..], &[("SHOAL_NETWORK_POLICY", "false")]].concat();
+        let next = Operator::start_with(bench.cluster, &bench.install, &env).await?;
+        std::mem::replace(&mut bench.operator, next).kill().await?;
+        await_gone(&policies, "tiny-shards").await?;
+        assert_eq!(bench.identities("tiny").await?, pods, "the switch touches no pod");
         Ok(())
     })
     .await
