@@ -46,6 +46,8 @@ pub struct Controller {
     pub timing: Timing,
     /// Worker image of specs that name none.
     pub default_image: String,
+    /// Whether every model has a NetworkPolicy; otherwise those that were made are removed.
+    pub network_policy: bool,
     /// Failed passes in a row, and groups by phase: by object.
     pub ledger: Mutex<BTreeMap<ModelKey, run::Line>>,
 }
@@ -103,7 +105,8 @@ impl Controller {
         let input = Input { model: &model, found: &found, inventory: &inventory, default_image, timing, now };
         let pass = Pass::decide(&input);
         // 5. build: no client
-        let work = pass.work();
+        let mut work = pass.work();
+        pass.guard(self.network_policy, &mut work);
         let idle = work.is_empty();
         // 6. remember what was decided: client
         let before = if pass.must_remember() { self.write(&model, &pass.status_before()).await? } else { None };
@@ -147,6 +150,8 @@ impl Controller {
         let now = Instant::now();
         outcome.pods.iter().for_each(|pod| self.world.note_pod(pod.clone(), now));
         outcome.services.iter().for_each(|service| self.world.note_service(service.clone(), now));
+        outcome.policy.iter().for_each(|policy| self.world.note_policy(policy.clone(), now));
+        outcome.unguarded.iter().for_each(|policy| self.world.note_unguarded(policy.as_ref().clone()));
         outcome
     }
 

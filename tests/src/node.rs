@@ -1,13 +1,17 @@
 //! What a test can do on the real node beside what kubectl can: ask a model as a stranger would, follow
 //! its logs, and kill a process.
 
+use std::collections::BTreeSet;
 use std::fs;
+use std::net::IpAddr;
 use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use futures::StreamExt as _;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
+use tokio::net::TcpStream;
 use tokio::process::{Child, ChildStdout, Command};
 
 use crate::paths::{binary, repository};
@@ -61,6 +65,31 @@ fn processes_of(uid: &str, program: &str) -> Result<Vec<Pid>> {
         }
     }
     Ok(found)
+}
+
+/// Every TCP port of `ip` that takes a connection.
+pub async fn open_ports(ip: IpAddr) -> BTreeSet<u16> {
+    const AT_ONCE: usize = 256;
+    const LATE: Duration = Duration::from_secs(2);
+    let knock = |port| async move {
+        let open = tokio::time::timeout(LATE, TcpStream::connect((ip, port))).await.is_ok_and(|stream| stream.is_ok());
+        open.then_some(port)
+    };
+    futures::stream::iter(1..=u16::MAX)
+        .map(knock)
+        .buffer_unordered(AT_ONCE)
+        .filter_map(std::future::ready)
+        .collect()
+        .await
+}
+
+/// The ports in the table of listeners of `docs/security.md`.
+///
+/// # Errors
+/// When the page is missing.
+pub fn documented_ports() -> Result<BTreeSet<u16>> {
+    let page = fs::read_to_string(repository().join("docs/security.md"))?;
+    Ok(page.lines().filter_map(|line| line.strip_prefix("| ")?.split(' ').next()?.parse().ok()).collect())
 }
 
 /// A running command of `shoal` that goes on by itself, such as `logs --follow`; ends with the test.

@@ -21,11 +21,12 @@ mod cluster {
     pub(crate) mod rights;
     pub(crate) mod samples;
     pub(crate) mod scenario;
+    pub(crate) mod security;
     pub(crate) mod tasks;
 }
 use cluster::{
     api_faults, bad_input, chart, commands, crashes, edits, faults, harness, lifecycle, operations, renders, rights,
-    samples, tasks,
+    samples, security, tasks,
 };
 
 fn main() -> anyhow::Result<ExitCode> {
@@ -35,7 +36,7 @@ fn main() -> anyhow::Result<ExitCode> {
             chart::its_definition_is_what_shoal_crds_prints,
             chart::a_value_it_does_not_know_is_refused,
             chart::its_gpu_catalogue_reaches_the_operator_as_json,
-            chart::its_account_may_do_what_it_needs_and_nothing_with_secrets,
+            chart::its_account_may_do_what_it_needs_and_make_secrets_but_never_read_one,
             renders::every_render_is_the_committed_one,
             renders::everything_on_sets_every_value,
             renders::its_schema_knows_every_key_at_every_depth,
@@ -48,6 +49,9 @@ fn main() -> anyhow::Result<ExitCode> {
             harness::a_restricted_pod_becomes_ready_and_a_privileged_one_is_refused,
             harness::a_failed_pod_stays_failed_and_a_held_one_stays_pending,
             harness::the_audit_log_counts_the_writes_of_one_user,
+            security::every_revision_has_a_key_pair_that_the_operator_makes_and_never_reads,
+            security::a_pair_that_is_there_already_is_used_and_without_the_right_to_make_one_no_pod_is_made,
+            security::the_network_policy_is_kept_right_and_removed_when_it_is_switched_off,
             samples::every_sample_gets_the_status_that_is_committed,
             samples::every_invalid_sample_is_refused_for_its_stated_reason,
             samples::pods_are_workers_that_find_one_another_and_own_every_expert_once,

@@ -18,6 +18,8 @@ mod splits;
 mod streams;
 #[path = "fleet/sums.rs"]
 mod sums;
+#[path = "fleet/tls.rs"]
+mod tls;
 
 use anyhow::Result;
 use shoal_proto::placement::Placement;

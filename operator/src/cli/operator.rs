@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex};
 
+use clap::ArgAction;
 use kube::client::ClientBuilder;
 use kube::config::InferConfigError;
 use kube::{Client, Config};
@@ -39,6 +40,9 @@ pub struct OperatorArgs {
     /// GPUs to know beside the built-in ones: a JSON list of {product, memoryGiB, bandwidthGBps, bf16Tflops}.
     #[arg(long, env = "SHOAL_GPU_CATALOGUE", default_value = "[]", value_parser = Catalogue::extended)]
     gpu_catalogue: Catalogue,
+    /// Keep a NetworkPolicy a model: only its own pods reach the shard port. false removes those that were made.
+    #[arg(long, env = "SHOAL_NETWORK_POLICY", default_value = "true", action = ArgAction::Set, value_name = "BOOL")]
+    network_policy: bool,
     /// Where /metrics, /healthz and /readyz are served.
     #[arg(long, env = "SHOAL_HTTP", default_value = "0.0.0.0:8081")]
     http: SocketAddr,
@@ -164,6 +168,7 @@ async fn work(
         metrics: metrics.clone(),
         timing,
         default_image: args.worker_image.clone(),
+        network_policy: args.network_policy,
         ledger: Mutex::default(),
     };
     tokio::select! {

@@ -1,21 +1,26 @@
-//! The only writer: pods by POST, Services by server-side apply, deletes with UID preconditions, the status as a patch
-//! on the resourceVersion it was computed from, and Events.
+//! The only writer: pods and Secrets by POST, Services and NetworkPolicies by server-side apply, deletes with UID
+//! preconditions, the status as a patch on the resourceVersion it was computed from, and Events.
 //!
 //! Never decides: it carries out what a pass decided and says what the API server answered.
 
 mod diff;
 mod events;
+pub mod keys;
+mod objects;
 mod pods;
-mod services;
+mod secrets;
 
-use k8s_openapi::api::core::v1::{Pod, Service};
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::{Pod, Secret, Service};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client};
 use serde_json::{Value, json};
 
 pub use self::diff::merge_diff;
 pub use self::events::{Happening, Teller};
-use super::dereference::{PodView, ServiceView};
+use super::dereference::{PodView, PolicyView, ServiceView};
 use crate::crd::{ModelDeployment, ModelDeploymentStatus};
 
 /// What kept a write from being carried out.
@@ -99,15 +104,28 @@ pub struct Outcome {
     pub pods: Vec<PodView>,
     /// Services as they are now.
     pub services: Vec<ServiceView>,
+    /// The NetworkPolicy as it is now.
+    pub policy: Option<PolicyView>,
+    /// The NetworkPolicy that is gone.
+    pub unguarded: Option<Arc<PolicyView>>,
     /// The first problem.
     pub problem: Option<Problem>,
 }
 
 impl Outcome {
     fn take(&mut self, result: Result<Option<PodView>, Problem>) {
+        let view = self.sift(result).flatten();
+        self.pods.extend(view);
+    }
+
+    /// What succeeded; the first problem is kept.
+    fn sift<T>(&mut self, result: Result<T, Problem>) -> Option<T> {
         match result {
-            Ok(view) => self.pods.extend(view),
-            Err(problem) => self.problem = Some(self.problem.take().unwrap_or(problem)),
+            Ok(done) => Some(done),
+            Err(problem) => {
+                self.problem.get_or_insert(problem);
+                None
+            }
         }
     }
 }
@@ -115,38 +133,51 @@ impl Outcome {
 /// What a pass wants to be carried out.
 #[derive(Debug, Default)]
 pub struct Work {
+    /// Secrets that pods to make will mount, still without their key pairs.
+    pub secrets: Vec<Secret>,
     /// Pods to make.
     pub create: Vec<Pod>,
     /// Pods to tell to end.
-    pub delete: Vec<std::sync::Arc<PodView>>,
+    pub delete: Vec<Arc<PodView>>,
     /// Services of ours to delete first, because what is to change in them never changes.
-    pub outdated: Vec<std::sync::Arc<ServiceView>>,
+    pub outdated: Vec<Arc<ServiceView>>,
     /// Services to make or to correct; `true`: seen and ours.
     pub services: Vec<(Service, bool)>,
+    /// The NetworkPolicy to make or to correct; `true`: as above.
+    pub policy: Option<(NetworkPolicy, bool)>,
+    /// The NetworkPolicy that is not wanted any more.
+    pub unguard: Option<Arc<PolicyView>>,
 }
 
 impl Work {
     /// Nothing to do.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.create.is_empty() && self.delete.is_empty() && self.services.is_empty()
+        let policy = self.policy.is_some() || self.unguard.is_some();
+        self.create.is_empty() && self.delete.is_empty() && self.services.is_empty() && !policy
     }
 }
 
 /// Carries out all of `work`, pods in parallel; one problem does not stop the rest.
-pub async fn apply(client: &Client, namespace: &str, uid: &str, work: Work) -> Outcome {
+pub async fn apply(client: &Client, namespace: &str, uid: &str, mut work: Work) -> Outcome {
     let mut outcome = Outcome::default();
     for view in work.outdated {
-        outcome.problem = services::delete(client, namespace, &view).await.err().or(outcome.problem.take());
+        outcome.sift(objects::remove(client, &view).await);
     }
     // Services first: shards resolve one another's names as soon as they start.
-    let applied = work.services.into_iter().map(|service| services::apply(client, namespace, uid, service));
+    let applied = work.services.into_iter().map(|service| objects::apply(client, uid, service));
     for result in futures::future::join_all(applied).await {
-        match result {
-            Ok(view) => outcome.services.push(view),
-            Err(problem) => outcome.problem = Some(outcome.problem.take().unwrap_or(problem)),
-        }
+        let applied = outcome.sift(result);
+        outcome.services.extend(applied);
     }
+    if let Some(policy) = work.policy {
+        outcome.policy = outcome.sift(objects::apply(client, uid, policy).await);
+    }
+    if let Some(view) = work.unguard {
+        outcome.unguarded = outcome.sift(objects::remove(client, &view).await).map(|()| view);
+    }
+    // Secrets before the pods that wait for them.
+    outcome.sift(secrets::make(client, namespace, work.secrets, &mut work.create).await);
     pods::write(client, namespace, uid, (work.create, work.delete), &mut outcome).await;
     outcome
 }

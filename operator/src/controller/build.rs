@@ -4,13 +4,19 @@
 
 mod args;
 mod pod;
+mod policy;
+mod secret;
 mod service;
+
+pub use self::pod::SHARD_TLS_MOUNT;
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::api::core::v1::{Pod, Secret, Service};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::Resource;
+use kube::api::ObjectMeta;
 
 use crate::controller::plan::Revision;
 use crate::controller::validate::Owner;
@@ -41,10 +47,26 @@ pub fn group(revision: &Revision, group: GroupId) -> GroupPods {
     GroupPods { group, pods: (0..revision.shards).map(|rank| pod::pod(revision, group, Rank(rank))).collect() }
 }
 
+/// What the shards of `revision` prove themselves with, still without its key pair; `None`: a lone shard has no peers.
+#[must_use]
+pub fn shard_tls(revision: &Revision) -> Option<Secret> {
+    has_peers(revision).then(|| secret::shard_tls(revision))
+}
+
+fn has_peers(revision: &Revision) -> bool {
+    revision.shards > 1
+}
+
 /// The Services of a model; `headless`: the client Service resolves to pods.
 #[must_use]
 pub fn services(owner: &Owner, headless: bool) -> Services {
     Services { client: service::client(owner, headless), shards: service::shards(owner) }
+}
+
+/// The NetworkPolicy of a model: who may reach which port of its shards.
+#[must_use]
+pub fn policy(owner: &Owner) -> NetworkPolicy {
+    policy::policy(owner)
 }
 
 /// Selects exactly one pod per group: `status.selector` of the scale subresource.
@@ -69,6 +91,17 @@ pub fn owner_reference(owner: &Owner) -> OwnerReference {
 fn pod_name(revision: &Revision, group: GroupId, rank: Rank) -> PodName {
     let owner = &revision.spec.owner;
     PodName::new(&owner.name, &owner.uid, &revision.hash, group, rank)
+}
+
+/// Metadata of an object of a model that is none of a group.
+fn meta(owner: &Owner, name: String) -> ObjectMeta {
+    ObjectMeta {
+        name: Some(name),
+        namespace: Some(owner.namespace.clone()),
+        labels: Some(common_labels(owner)),
+        owner_references: Some(vec![owner_reference(owner)]),
+        ..Default::default()
+    }
 }
 
 /// Labels of every object of a model.

@@ -3,7 +3,9 @@
 //! A settled pass asks the API server nothing. Foreign pods are never asked for, and of ours only the projected fields
 //! stay in memory. Never writes to the API server; what the writer did is noted here until a watch shows it.
 
+mod object;
 mod pod;
+mod policy;
 mod service;
 mod shelf;
 mod watches;
@@ -12,8 +14,10 @@ use std::sync::Arc;
 
 use kube::runtime::reflector::ObjectRef;
 
+pub use self::object::{Applied, ObjectView, Owned};
 pub use self::pod::{Place, PodView};
-pub use self::service::{Owned, ServiceView, is_headless};
+pub use self::policy::PolicyView;
+pub use self::service::ServiceView;
 pub use self::shelf::Shelf;
 pub use self::watches::World;
 use crate::crd::ModelDeployment;
@@ -60,4 +64,6 @@ pub struct Found {
     pub pods: Vec<Arc<PodView>>,
     /// Its Services, by name, whoever controls them.
     pub services: Vec<Arc<ServiceView>>,
+    /// Its NetworkPolicies, likewise.
+    pub policies: Vec<Arc<PolicyView>>,
 }

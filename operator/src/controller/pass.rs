@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use super::apply::{Happening, Problem, Work};
-use super::dereference::{Found, Owned, PodView, is_headless};
+use super::dereference::{Applied as _, Found, Owned, PodView, PolicyView};
 use super::observe::{Members, members, observe};
 use super::plan::{self, Plan, Revision};
 use super::revisions::Revisions;
@@ -91,19 +91,39 @@ impl<'a> Pass<'a> {
         for service in [services.client, services.shards] {
             let there = self.input.found.services.iter().find(|view| view.meta.name == service.metadata.name);
             let ours = there.filter(|view| view.controller.as_deref() == Some(owner.uid.as_str()));
-            if let Some(view) = ours.filter(|view| view.headless != is_headless(&service)) {
+            if let Some(view) = ours.filter(|view| view.fixed != service.fixed()) {
                 work.outdated.push(Arc::clone(view));
             }
             if ours.is_none_or(|view| view.owned != Owned::of(&service)) {
                 work.services.push((service, ours.is_some()));
             }
         }
+        let mut revisions = BTreeSet::new();
         for step in &self.decision.steps {
             let Step::CreateGroup { index, revision, epoch } = step else { continue };
             let Some(revision) = self.revisions.find(revision) else { continue };
-            work.create.extend(self.missing_pods(revision, (*index, *epoch)));
+            let pods = self.missing_pods(revision, (*index, *epoch));
+            revisions.extend((!pods.is_empty()).then_some(revision.hash.as_str()));
+            work.create.extend(pods);
         }
+        // With every formation, not only the first: nobody reads whether the Secret is still there, so the POST that
+        // finds it there is how a deleted one comes back.
+        work.secrets = revisions.into_iter().filter_map(|hash| build::shard_tls(self.revisions.find(hash)?)).collect();
         self.removals(work)
+    }
+
+    /// Brings the NetworkPolicy in line with whether there is to be one.
+    pub fn guard(&self, wanted: bool, work: &mut Work) {
+        let Some(owner) = &self.owner else { return };
+        let ours = |view: &&Arc<PolicyView>| view.controller.as_deref() == Some(owner.uid.as_str());
+        let there = self.input.found.policies.iter().find(ours);
+        if !wanted {
+            work.unguard = there.map(Arc::clone);
+        } else if self.revisions.wanted().is_some() {
+            let policy = build::policy(owner);
+            let right = there.is_some_and(|view| view.owned == Owned::of(&policy));
+            work.policy = (!right).then_some((policy, there.is_some()));
+        }
     }
 
     fn missing_pods(&self, revision: &Revision, (index, epoch): (u32, u64)) -> Vec<k8s_openapi::api::core::v1::Pod> {

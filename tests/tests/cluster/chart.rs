@@ -59,7 +59,7 @@ async fn may(install: &Install, verb: &str, resource: &str) -> Result<bool> {
     Ok(answer.is_ok_and(|text| text.trim() == "yes"))
 }
 
-pub(crate) async fn its_account_may_do_what_it_needs_and_nothing_with_secrets() -> Result<()> {
+pub(crate) async fn its_account_may_do_what_it_needs_and_make_secrets_but_never_read_one() -> Result<()> {
     for (mode, reads_nodes) in [(Mode::Cluster, true), (Mode::Namespaced, false)] {
         with_temp_ns(async |_, namespace| {
             let install = Install::new(namespace, mode).await?;
@@ -71,8 +71,16 @@ pub(crate) async fn its_account_may_do_what_it_needs_and_nothing_with_secrets() 
                 ("patch", "modeldeployments/status", true),
                 ("patch", "modeldeployments", false),
                 ("list", "nodes", reads_nodes),
+                ("create", "secrets", true),
                 ("get", "secrets", false),
+                ("list", "secrets", false),
+                ("watch", "secrets", false),
+                ("update", "secrets", false),
+                ("patch", "secrets", false),
+                ("delete", "secrets", false),
                 ("create", "pods/exec", false),
+                ("patch", "networkpolicies.networking.k8s.io", true),
+                ("delete", "networkpolicies.networking.k8s.io", false),
             ] {
                 assert_eq!(
                     (mode, verb, resource, may(&install, verb, resource).await?),

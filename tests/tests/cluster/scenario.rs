@@ -8,7 +8,8 @@ use std::fmt;
 
 use anyhow::{Context, Result, bail, ensure};
 use futures::future::try_join_all;
-use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::api::core::v1::{Pod, Secret, Service};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::api::{DeleteParams, ListParams, PostParams};
 use kube::{Api, ResourceExt as _};
 use pretty_assertions::StrComparison;
@@ -95,7 +96,9 @@ async fn stages_of(room: Room<'_>, stages: &[Stage], expected: &[String]) -> Res
     room.models().delete("tiny", &DeleteParams::default()).await?;
     await_gone(&room.models(), "tiny").await?;
     await_value("nothing of the model", async || {
-        Ok((room.pods("tiny").await?.is_empty() && services(room).await?.is_empty()).then_some(()))
+        let nothing =
+            services(room).await?.is_empty() && policies(room).await?.is_empty() && secrets(room).await?.is_empty();
+        Ok((nothing && room.pods("tiny").await?.is_empty()).then_some(()))
     })
     .await?;
     Ok(snapshots)
@@ -141,13 +144,20 @@ async fn snapshot(room: Room<'_>, stage: Stage) -> Result<Option<String>> {
         return Ok(None);
     }
     distinct(&pods)?;
+    let secrets = secrets(room).await?;
     let mut all = json!({
         "model": {"spec": model.spec, "status": status},
         "pods": pods.iter().map(parts).collect::<Result<Vec<_>>>()?,
         "services": services(room).await?.iter().map(parts).collect::<Result<Vec<_>>>()?,
+        "policies": policies(room).await?.iter().map(parts).collect::<Result<Vec<_>>>()?,
+        "secrets": secrets.iter().map(parts).collect::<Result<Vec<_>>>()?,
     });
     scrub(&mut all);
-    Ok(Some(renamed(serde_json::to_string_pretty(&all)?, &model, &pods)))
+    let mut text = renamed(serde_json::to_string_pretty(&all)?, &model, &pods);
+    for secret in &secrets {
+        text = text.replace(&secret.name_any(), &format!("PAIR-{}", revision(secret)));
+    }
+    Ok(Some(text))
 }
 
 fn is_settled(model: &ModelDeployment, status: &ModelDeploymentStatus, stage: Stage) -> bool {
@@ -209,6 +219,23 @@ async fn services(room: Room<'_>) -> Result<Vec<Service>> {
     let mut items = api.list(&ListParams::default().labels(label::MODEL)).await?.items;
     items.sort_by_key(Service::name_any);
     Ok(items)
+}
+
+async fn policies(room: Room<'_>) -> Result<Vec<NetworkPolicy>> {
+    let api: Api<NetworkPolicy> = Api::namespaced(room.cluster.client(), room.namespace);
+    Ok(api.list(&ListParams::default().labels(label::MODEL)).await?.items)
+}
+
+/// By revision, for their names hash the UID.
+async fn secrets(room: Room<'_>) -> Result<Vec<Secret>> {
+    let api: Api<Secret> = Api::namespaced(room.cluster.client(), room.namespace);
+    let mut items = api.list(&ListParams::default().labels(label::MODEL)).await?.items;
+    items.sort_by_key(revision);
+    Ok(items)
+}
+
+fn revision(secret: &Secret) -> String {
+    secret.labels().get(label::REVISION).cloned().unwrap_or_default()
 }
 
 fn parts<K: kube::Resource + Serialize>(object: &K) -> Result<Value> {

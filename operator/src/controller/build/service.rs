@@ -4,9 +4,8 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use kube::api::ObjectMeta;
 
-use super::{common_labels, owner_reference};
+use super::meta;
 use crate::controller::validate::Owner;
 use crate::names::{label, port};
 
@@ -32,16 +31,6 @@ pub(super) fn shards(owner: &Owner) -> Service {
         ..Default::default()
     };
     Service { metadata: meta(owner, owner.name.shards_service()), spec: Some(spec), status: None }
-}
-
-fn meta(owner: &Owner, name: String) -> ObjectMeta {
-    ObjectMeta {
-        name: Some(name),
-        namespace: Some(owner.namespace.clone()),
-        labels: Some(common_labels(owner)),
-        owner_references: Some(vec![owner_reference(owner)]),
-        ..Default::default()
-    }
 }
 
 fn named(name: &str, number: u16, protocol: &str) -> ServicePort {

@@ -1,147 +1,59 @@
-//! A Service as we own it: exactly the fields that server-side apply writes.
+//! What we own of a Service: exactly the fields that server-side apply writes.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::Service;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use kube::Resource;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
-use super::{ModelKey, View};
-use crate::names::label;
+use super::object::{Applied, ObjectView};
 
-/// Who controls a Service, and a digest of what we own in it.
-#[derive(Clone, Debug, Deserialize, PartialEq)]
-#[serde(from = "Service")]
-pub struct ServiceView {
-    /// Name, namespace, uid and resourceVersion only.
-    pub meta: ObjectMeta,
-    /// Value of the model label.
-    pub model: Option<String>,
-    /// UID of the controller.
-    pub controller: Option<String>,
-    /// Of the fields that we own, as they are.
-    pub owned: Owned,
-    /// Without an address of its own, which never changes in a Service.
-    pub headless: bool,
-}
+/// A Service as a pass sees it.
+pub type ServiceView = ObjectView<Service>;
 
-/// Digest of the owned fields of a Service, equal for what was built and for what the API server stores of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Owned([u8; 32]);
+/// Without an address of its own.
+const HEADLESS: &str = "headless";
 
 #[derive(Serialize)]
-struct Fields<'a> {
-    labels: BTreeMap<&'a str, &'a str>,
-    selector: Option<&'a BTreeMap<String, String>>,
+struct Fields {
+    selector: Option<BTreeMap<String, String>>,
     headless: bool,
     publish_not_ready: bool,
-    ports: Vec<Port<'a>>,
+    ports: Vec<Port>,
 }
 
 #[derive(Serialize)]
-struct Port<'a> {
-    name: Option<&'a str>,
+struct Port {
+    name: Option<String>,
     port: i32,
     target: String,
-    protocol: &'a str,
-    app_protocol: Option<&'a str>,
+    protocol: String,
+    app_protocol: Option<String>,
 }
 
-impl Owned {
-    /// Reads the owned fields; what the API server would default is filled in.
-    #[must_use]
-    pub fn of(service: &Service) -> Self {
-        let spec = service.spec.clone().unwrap_or_default();
-        let labels = service.metadata.labels.iter().flatten();
-        let prefix = "inference.shoal.dev/";
-        let ports = spec.ports.iter().flatten().map(|port| {
-            let target = match &port.target_port {
+impl Applied for Service {
+    fn fields(&self) -> impl Serialize {
+        let spec = self.spec.clone().unwrap_or_default();
+        let ports = spec.ports.into_iter().flatten().map(|port| {
+            let target = match port.target_port {
                 Some(IntOrString::Int(number)) => number.to_string(),
-                Some(IntOrString::String(name)) => name.clone(),
+                Some(IntOrString::String(name)) => name,
                 None => port.port.to_string(),
             };
-            let protocol = port.protocol.as_deref().unwrap_or("TCP");
-            let (name, app_protocol) = (port.name.as_deref(), port.app_protocol.as_deref());
-            Port { name, port: port.port, target, protocol, app_protocol }
+            let protocol = port.protocol.unwrap_or_else(|| "TCP".to_owned());
+            Port { name: port.name, port: port.port, target, protocol, app_protocol: port.app_protocol }
         });
-        let fields = Fields {
-            labels: labels.filter(|(k, _)| k.starts_with(prefix)).map(|(k, v)| (k.as_str(), v.as_str())).collect(),
-            selector: spec.selector.as_ref(),
-            headless: is_headless(service),
+        Fields {
+            headless: self.fixed() == HEADLESS,
             publish_not_ready: spec.publish_not_ready_addresses == Some(true),
             ports: ports.collect(),
-        };
-        let text = serde_json::to_vec(&fields).expect("plain fields should serialise");
-        Self(*blake3::hash(&text).as_bytes())
-    }
-}
-
-/// Whether a Service has no address of its own.
-#[must_use]
-pub fn is_headless(service: &Service) -> bool {
-    service.spec.as_ref().and_then(|spec| spec.cluster_ip.as_deref()) == Some("None")
-}
-
-impl From<Service> for ServiceView {
-    fn from(service: Service) -> Self {
-        let (owned, headless) = (Owned::of(&service), is_headless(&service));
-        let metadata = service.metadata;
-        let owners = metadata.owner_references.unwrap_or_default();
-        Self {
-            model: metadata.labels.and_then(|mut labels| labels.remove(label::MODEL)),
-            controller: owners.into_iter().find(|owner| owner.controller == Some(true)).map(|owner| owner.uid),
-            owned,
-            headless,
-            meta: ObjectMeta {
-                name: metadata.name,
-                namespace: metadata.namespace,
-                uid: metadata.uid,
-                resource_version: metadata.resource_version,
-                ..ObjectMeta::default()
-            },
+            selector: spec.selector,
         }
     }
-}
 
-impl View for ServiceView {
-    fn model(&self) -> Option<ModelKey> {
-        Some(ModelKey { namespace: self.meta.namespace.clone()?, name: self.model.clone()? })
-    }
-
-    fn succeed(&mut self, older: &Self) -> bool {
-        Self { meta: older.meta.clone(), ..self.clone() } != *older
-    }
-}
-
-impl Resource for ServiceView {
-    type DynamicType = ();
-    type Scope = k8s_openapi::NamespaceResourceScope;
-
-    fn kind(_: &()) -> Cow<'_, str> {
-        "Service".into()
-    }
-
-    fn group(_: &()) -> Cow<'_, str> {
-        "".into()
-    }
-
-    fn version(_: &()) -> Cow<'_, str> {
-        "v1".into()
-    }
-
-    fn plural(_: &()) -> Cow<'_, str> {
-        "services".into()
-    }
-
-    fn meta(&self) -> &ObjectMeta {
-        &self.meta
-    }
-
-    fn meta_mut(&mut self) -> &mut ObjectMeta {
-        &mut self.meta
+    fn fixed(&self) -> &'static str {
+        let address = self.spec.as_ref().and_then(|spec| spec.cluster_ip.as_deref());
+        if address == Some("None") { HEADLESS } else { "" }
     }
 }
 
@@ -149,6 +61,7 @@ impl Resource for ServiceView {
 mod tests {
     use serde_json::{Value, json};
 
+    use super::super::Owned;
     use super::*;
 
     fn owned(change: impl FnOnce(&mut Value)) -> Owned {
@@ -157,7 +70,7 @@ mod tests {
             "spec": {"selector": {"a": "b"}, "ports": [{"name": "grpc", "port": 50051, "targetPort": "grpc"}]},
         });
         change(&mut service);
-        Owned::of(&serde_json::from_value(service).unwrap())
+        Owned::of::<Service>(&serde_json::from_value(service).unwrap())
     }
 
     #[test]

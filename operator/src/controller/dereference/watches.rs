@@ -21,7 +21,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use self::queue::Queue;
-use super::{Found, ModelKey, PodView, ServiceView, Shelf, View};
+use super::{Found, ModelKey, PodView, PolicyView, ServiceView, Shelf, View};
 use crate::controller::rollout::Shard;
 use crate::crd::ModelDeployment;
 use crate::inventory::{Catalogue, Inventory, NodeCapacity};
@@ -34,6 +34,7 @@ pub struct World {
     models: Store<ModelDeployment>,
     pods: Shelf<PodView>,
     services: Shelf<ServiceView>,
+    policies: Shelf<PolicyView>,
     nodes: Option<Mutex<BTreeMap<String, NodeCapacity>>>,
     nodes_filled: watch::Sender<bool>,
     catalogue: Catalogue,
@@ -62,6 +63,7 @@ impl World {
             models,
             pods: Shelf::new(timing.unseen),
             services: Shelf::new(timing.unseen),
+            policies: Shelf::new(timing.unseen),
             nodes: may_read_nodes.then(|| Mutex::new(BTreeMap::new())),
             nodes_filled: watch::Sender::new(!may_read_nodes),
             catalogue: catalogue.clone(),
@@ -75,6 +77,8 @@ impl World {
         let shelf = |world: &Self, event: Event<PodView>| world.pods.take(event);
         tasks.spawn(follow_shelf(Arc::clone(&world), watcher(scoped(client, namespace), ours.clone()), shelf));
         let shelf = |world: &Self, event: Event<ServiceView>| world.services.take(event);
+        tasks.spawn(follow_shelf(Arc::clone(&world), watcher(scoped(client, namespace), ours.clone()), shelf));
+        let shelf = |world: &Self, event: Event<PolicyView>| world.policies.take(event);
         tasks.spawn(follow_shelf(Arc::clone(&world), watcher(scoped(client, namespace), ours), shelf));
         if may_read_nodes {
             tasks.spawn(Arc::clone(&world).follow_nodes(watcher(Api::all(client.clone()), watcher::Config::default())));
@@ -87,7 +91,7 @@ impl World {
         let mut nodes = self.nodes_filled.subscribe();
         // Both senders live as long as `self`.
         let _ = tokio::join!(self.models.wait_until_ready(), nodes.wait_for(|filled| *filled));
-        tokio::join!(self.pods.filled(), self.services.filled());
+        tokio::join!(self.pods.filled(), self.services.filled(), self.policies.filled());
     }
 
     /// The objects by reference, as kube's scheduler wants them.
@@ -99,7 +103,11 @@ impl World {
     /// What exists of one model.
     #[must_use]
     pub fn found(&self, model: &ModelKey, now: Instant) -> Found {
-        Found { pods: self.pods.of(model, now), services: self.services.of(model, now) }
+        Found {
+            pods: self.pods.of(model, now),
+            services: self.services.of(model, now),
+            policies: self.policies.of(model, now),
+        }
     }
 
     /// The nodes as the planner sees them.
@@ -120,6 +128,16 @@ impl World {
     /// Notes a Service that a write of ours returned.
     pub fn note_service(&self, service: ServiceView, now: Instant) {
         self.services.note(service, now);
+    }
+
+    /// Notes a NetworkPolicy that a write of ours returned.
+    pub fn note_policy(&self, policy: PolicyView, now: Instant) {
+        self.policies.note(policy, now);
+    }
+
+    /// Notes that a NetworkPolicy is gone.
+    pub fn note_unguarded(&self, policy: PolicyView) {
+        self.policies.take(Event::Delete(policy));
     }
 
     /// Notes the object that a status write of ours returned for `replaced`.

@@ -1,5 +1,8 @@
 //! Whole passes without a cluster: what is remembered, what is done, what the status says.
 
+mod policies;
+mod secrets;
+
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 

@@ -6,8 +6,6 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use super::super::rollout::{Standing, Step, Why};
 use super::Facts;
 
-/// Until shards speak mTLS; said wherever a user looks whether the object was accepted.
-const PLAINTEXT: &str = "traffic between shards is plaintext (--insecure-shard-traffic)";
 /// The longest message, in characters; the schema allows four times as many bytes.
 const MESSAGE: usize = 1024;
 
@@ -53,7 +51,7 @@ fn claim(kind: &'static str, holds: bool, reason: &str, message: impl Into<Strin
 fn accepted(facts: &Facts<'_>) -> Claim {
     match facts.rejection {
         Some(rejection) => claim("Accepted", false, rejection.reason(), rejection.to_string()),
-        None => claim("Accepted", true, "Accepted", PLAINTEXT),
+        None => claim("Accepted", true, "Accepted", ""),
     }
 }
 
