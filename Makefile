@@ -1,6 +1,6 @@
 # Every target works from a fresh clone. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help build test demo images cluster-bin lint clean
+.PHONY: help build test bench-operator demo images cluster-bin lint clean
 
 help: ## This list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -10,6 +10,10 @@ build: ## The release binaries: target/release/shoal and target/release/shoal-wo
 
 test: ## Everything: unit tests, worker fleets, a real control plane, a real node
 	@tests/all.sh
+
+bench-operator: ## The operator beside a dumb client that makes the same objects; minutes, on both cores
+	cargo build --release -p shoal-operator --bins
+	cargo test --workspace --bench operator -- --test-threads=1
 
 demo: ## One manifest, two worker processes, one streamed answer on this machine
 	@sh scripts/demo.sh

@@ -48,6 +48,8 @@ pub struct Controller {
     pub timing: Timing,
     /// Worker image of specs that name none.
     pub default_image: String,
+    /// Whether every model has a NetworkPolicy; otherwise those that were made are removed.
+    pub network_policy: bool,
     /// Failed passes in a row, and groups by phase: by object.
     pub ledger: Mutex<BTreeMap<ModelKey, run::Line>>,
 }
@@ -118,7 +120,8 @@ impl Controller {
         let held = Input { turn, ..input };
         let pass = if turn == input.turn { free } else { Pass::decide(&held) };
         // 5. build: no client
-        let work = pass.work();
+        let mut work = pass.work();
+        pass.guard(self.network_policy, &mut work);
         let idle = work.is_empty();
         // 6. remember what was decided: client
         let before = if pass.must_remember() { self.write(&model, &pass.status_before()).await? } else { None };
@@ -164,6 +167,8 @@ impl Controller {
         outcome.services.iter().for_each(|service| self.world.note_service(service.clone(), now));
         outcome.budget.iter().for_each(|budget| self.world.note_budget(budget.clone(), now));
         outcome.unprotected.iter().for_each(|budget| self.world.note_unprotected(budget.as_ref().clone()));
+        outcome.policy.iter().for_each(|policy| self.world.note_policy(policy.clone(), now));
+        outcome.unguarded.iter().for_each(|policy| self.world.note_unguarded(policy.as_ref().clone()));
         outcome
     }
 

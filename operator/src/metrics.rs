@@ -40,6 +40,13 @@ pub struct PhaseLabel {
     pub phase: &'static str,
 }
 
+/// Labels of [`Metrics::models`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct StateLabel {
+    /// `available`, `unavailable` or `scaled_to_zero`.
+    pub state: &'static str,
+}
+
 /// Labels of [`Metrics::restarts`] and [`Metrics::rejections`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct ReasonLabel {
@@ -56,6 +63,8 @@ pub struct Metrics {
     pub reconcile_seconds: Histogram,
     /// Requests to the API server.
     pub api_calls: Family<CallLabels, Counter>,
+    /// Objects by whether enough of their groups are available.
+    pub models: Family<StateLabel, Gauge>,
     /// Groups by phase, of all objects.
     pub groups: Family<PhaseLabel, Gauge>,
     /// Groups formed again, by reason of the loss.
@@ -77,6 +86,7 @@ impl Metrics {
             reconciles: Family::default(),
             reconcile_seconds: Histogram::new(buckets),
             api_calls: Family::default(),
+            models: Family::default(),
             groups: Family::default(),
             restarts: Family::default(),
             rejections: Family::default(),
@@ -88,6 +98,7 @@ impl Metrics {
         let seconds = metrics.reconcile_seconds.clone();
         registry.register_with_unit("reconcile", "Duration of a pass", Unit::Seconds, seconds);
         registry.register("api_calls", "Requests to the API server", metrics.api_calls.clone());
+        registry.register("models", "Objects by whether enough groups are available", metrics.models.clone());
         registry.register("groups", "Groups by phase", metrics.groups.clone());
         registry.register("group_restarts", "Groups formed again", metrics.restarts.clone());
         registry.register("rejections", "Specs or plans refused", metrics.rejections.clone());

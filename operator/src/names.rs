@@ -175,6 +175,18 @@ pub struct GroupId {
     pub epoch: Epoch,
 }
 
+/// `NAME-HHHHHH`: begins every name that belongs to one revision.
+fn stem(model: &ModelName, owner_uid: &str, revision: &RevisionHash) -> String {
+    let hash = blake3::hash(format!("{owner_uid}/{revision}").as_bytes()).to_hex();
+    format!("{model}-{}", &hash[..6])
+}
+
+/// Name of the Secret that holds the key pair of a revision's shards: `NAME-HHHHHH-tls`.
+#[must_use]
+pub fn tls_secret(model: &ModelName, owner_uid: &str, revision: &RevisionHash) -> String {
+    format!("{}-tls", stem(model, owner_uid, revision))
+}
+
 /// Name of a pod, and its hostname: `NAME-HHHHHH-gG-eE-rR`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PodName(String);
@@ -185,9 +197,8 @@ impl PodName {
     /// Fits in a hostname (63) up to epoch 9999 for every index and rank that the CRD allows.
     #[must_use]
     pub fn new(model: &ModelName, owner_uid: &str, revision: &RevisionHash, group: GroupId, rank: Rank) -> Self {
-        let hash = blake3::hash(format!("{owner_uid}/{revision}").as_bytes()).to_hex();
         let GroupId { index, epoch } = group;
-        Self(format!("{model}-{}-g{index}-e{epoch}-r{rank}", &hash[..6]))
+        Self(format!("{}-g{index}-e{epoch}-r{rank}", stem(model, owner_uid, revision)))
     }
 
     /// The text.
@@ -219,6 +230,7 @@ mod tests {
         let group = GroupId { index: GroupIndex(1099), epoch: Epoch(9999) };
         let name = PodName::new(&model, "uid", &RevisionHash::of(b"spec"), group, Rank(63));
         assert_eq!(name.as_str().len(), 63);
+        assert_eq!(tls_secret(&model, "uid", &RevisionHash::of(b"spec")).len(), 51);
     }
 
     #[test]

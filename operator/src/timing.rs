@@ -41,8 +41,9 @@ impl Timing {
     pub fn divided(divisor: NonZeroU32) -> Self {
         let seconds = |s: u64| Duration::from_secs(s) / divisor.get();
         Self {
-            lease: seconds(15),
-            renew: seconds(10),
+            // However much is divided: a busy machine does not answer every half second.
+            lease: seconds(15).max(Duration::from_millis(2500)),
+            renew: seconds(10).max(Duration::from_millis(2000)),
             retry: seconds(2),
             backoff: Backoff { first: seconds(10), cap: seconds(300), healthy: seconds(600) },
             startup: seconds(600),

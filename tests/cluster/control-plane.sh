@@ -71,12 +71,14 @@ start_api() {
   if [ "$advertise" = 127.0.0.1 ]; then
     endpoint=(--advertise-address=127.0.0.2 --endpoint-reconciler-type=none)
   fi
+  # ImageVolume: beta, off by default before 1.35; model sources of oci:// need it.
   kube-apiserver --etcd-servers=http://127.0.0.1:2379 --bind-address=0.0.0.0 --secure-port=6443 "${endpoint[@]}" \
     --tls-cert-file=apiserver.crt --tls-private-key-file=apiserver.key --client-ca-file=ca.crt \
     --service-account-issuer=https://kubernetes.default.svc \
     --service-account-key-file=sa.pub --service-account-signing-key-file=sa.key \
     --service-cluster-ip-range=10.96.0.0/16 --allow-privileged \
     --authorization-mode=Node,RBAC --enable-admission-plugins=NodeRestriction,PodSecurity \
+    --feature-gates=ImageVolume=true \
     --audit-policy-file=audit.yaml --audit-log-path="$run/logs/audit.log" --audit-log-maxsize=4096 \
     --kubelet-client-certificate=admin.crt --kubelet-client-key=admin.key \
     --kubelet-preferred-address-types=InternalIP >logs/apiserver.log 2>&1 &

@@ -7,6 +7,8 @@ pub mod ask;
 pub mod bits;
 pub mod fixture;
 pub mod proxy;
+pub mod stranger;
+pub mod synthetic;
 mod worker;
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -37,6 +39,8 @@ pub struct Spec {
     routes: Vec<(usize, usize, SocketAddr)>,
     placement: Placement,
     flags: Vec<String>,
+    /// Of one rank each.
+    own_flags: Vec<(usize, String)>,
 }
 
 impl Spec {
@@ -51,6 +55,7 @@ impl Spec {
             routes: vec![],
             placement,
             flags: vec![],
+            own_flags: vec![],
         }
     }
 
@@ -58,6 +63,13 @@ impl Spec {
     #[must_use]
     pub fn with(mut self, flags: &[&str]) -> Self {
         self.flags.extend(flags.iter().map(|&flag| flag.to_owned()));
+        self
+    }
+
+    /// Adds flags to one worker.
+    #[must_use]
+    pub fn with_of(mut self, rank: usize, flags: &[&str]) -> Self {
+        self.own_flags.extend(flags.iter().map(|&flag| (rank, flag.to_owned())));
         self
     }
 
@@ -117,6 +129,7 @@ impl Spec {
             ]);
         }
         arguments.extend(self.flags.iter().cloned());
+        arguments.extend(self.own_flags.iter().filter(|(own, _)| *own == rank).map(|(_, flag)| flag.clone()));
         arguments.extend(self.faults[rank].iter().map(|fault| format!("--fault={fault}")));
         arguments
     }

@@ -3,8 +3,10 @@
 //! Nothing in the product depends on this crate.
 
 pub mod cluster;
+pub mod fault_page;
 pub mod fleet;
 pub mod inside;
+pub mod monitoring;
 pub mod mutations;
 pub mod node;
 pub mod paths;

@@ -1,13 +1,17 @@
 //! What a test can do on the real node beside what kubectl can: ask a model as a stranger would, follow
 //! its logs, and kill a process.
 
+use std::collections::BTreeSet;
 use std::fs;
+use std::net::IpAddr;
 use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use futures::StreamExt as _;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
+use tokio::net::TcpStream;
 use tokio::process::{Child, ChildStdout, Command};
 
 use crate::paths::{binary, repository};
@@ -63,7 +67,32 @@ fn processes_of(uid: &str, program: &str) -> Result<Vec<Pid>> {
     Ok(found)
 }
 
-/// A running `shoal logs --follow`; ends with the test.
+/// Every TCP port of `ip` that takes a connection.
+pub async fn open_ports(ip: IpAddr) -> BTreeSet<u16> {
+    const AT_ONCE: usize = 256;
+    const LATE: Duration = Duration::from_secs(2);
+    let knock = |port| async move {
+        let open = tokio::time::timeout(LATE, TcpStream::connect((ip, port))).await.is_ok_and(|stream| stream.is_ok());
+        open.then_some(port)
+    };
+    futures::stream::iter(1..=u16::MAX)
+        .map(knock)
+        .buffer_unordered(AT_ONCE)
+        .filter_map(std::future::ready)
+        .collect()
+        .await
+}
+
+/// The ports in the table of listeners of `docs/security.md`.
+///
+/// # Errors
+/// When the page is missing.
+pub fn documented_ports() -> Result<BTreeSet<u16>> {
+    let page = fs::read_to_string(repository().join("docs/security.md"))?;
+    Ok(page.lines().filter_map(|line| line.strip_prefix("| ")?.split(' ').next()?.parse().ok()).collect())
+}
+
+/// A running command of `shoal` that goes on by itself, such as `logs --follow`; ends with the test.
 #[derive(Debug)]
 pub struct Following {
     _child: Child,
@@ -77,9 +106,17 @@ impl Following {
     /// # Errors
     /// When it cannot be started.
     pub fn start(model: &str, namespace: &str) -> Result<Self> {
+        Self::command(&["logs", model, "-n", namespace, "--follow"])
+    }
+
+    /// Follows what `shoal ARGS` prints.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn command(args: &[&str]) -> Result<Self> {
         let mut command = Command::new(binary("shoal")?);
-        command.args(["logs", model, "-n", namespace, "--follow"]).stdout(Stdio::piped()).kill_on_drop(true);
-        let mut child = command.spawn().context("shoal logs did not start")?;
+        command.args(args).stdout(Stdio::piped()).kill_on_drop(true);
+        let mut child = command.spawn().context("shoal did not start")?;
         let lines = BufReader::new(child.stdout.take().context("standard output was piped")?).lines();
         Ok(Self { _child: child, lines, seen: Vec::new() })
     }
@@ -89,10 +126,18 @@ impl Following {
     /// # Errors
     /// When none comes in time.
     pub async fn line(&mut self, start: &str) -> Result<()> {
-        while !self.seen.iter().any(|line| line.starts_with(start)) {
+        self.line_that(start, |line| line.starts_with(start)).await
+    }
+
+    /// Waits for a line of which `holds` is true; one that was there already counts.
+    ///
+    /// # Errors
+    /// When none comes in time.
+    pub async fn line_that(&mut self, what: &str, holds: impl Fn(&str) -> bool) -> Result<()> {
+        while !self.seen.iter().any(|line| holds(line)) {
             let next = tokio::time::timeout(Duration::from_secs(30), self.lines.next_line()).await;
-            let next = next.with_context(|| format!("no line {start:?} after {} others", self.seen.len()))??;
-            self.seen.push(next.context("shoal logs ended by itself")?);
+            let next = next.with_context(|| format!("no line {what:?} after {:?}", self.seen))??;
+            self.seen.push(next.context("shoal ended by itself")?);
         }
         Ok(())
     }

@@ -4,6 +4,8 @@
 mod drain;
 #[path = "fleet/loss.rs"]
 mod loss;
+#[path = "fleet/memory.rs"]
+mod memory;
 #[path = "fleet/parity.rs"]
 mod parity;
 #[path = "fleet/refusals.rs"]
@@ -16,6 +18,8 @@ mod splits;
 mod streams;
 #[path = "fleet/sums.rs"]
 mod sums;
+#[path = "fleet/tls.rs"]
+mod tls;
 
 use anyhow::Result;
 use shoal_proto::placement::Placement;

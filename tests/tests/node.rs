@@ -1,5 +1,6 @@
 //! A real kubelet, containerd, kube-proxy and CoreDNS: the chart, one manifest, right answers, a killed worker.
 
+use std::net::IpAddr;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, ensure};
@@ -12,12 +13,13 @@ use shoal_operator::crd::ModelDeployment;
 use shoal_operator::inventory::{Inventory, this_machine};
 use shoal_operator::local::command::{Table, hostname};
 use shoal_operator::local::localize::substitute;
-use shoal_operator::names::{Epoch, GroupId, GroupIndex};
+use shoal_operator::names::{Epoch, GroupId, GroupIndex, port};
 use shoal_tests::cluster::tools::{helm, kubectl, shoal};
 use shoal_tests::cluster::wait::{await_gone, await_value};
 use shoal_tests::cluster::{Cluster, pods};
+use shoal_tests::fleet::stranger::hello_in_plaintext;
 use shoal_tests::inside::{World, main as run};
-use shoal_tests::node::{Following, ask, kill_in_pod};
+use shoal_tests::node::{Following, ask, documented_ports, kill_in_pod, open_ports};
 use shoal_tests::tests;
 
 const SYSTEM: &str = "shoal-system";
@@ -42,6 +44,8 @@ async fn one_manifest_answers_through_dns_survives_a_killed_worker_and_outlives_
         answers_right(&model, 358, 471).await?;
         step("the same arguments and variables here and there");
         equal_after_the_table(&cluster, &model).await?;
+        step("a port scan, and plaintext on the shard ports");
+        listens_as_documented(&cluster).await?;
         step("SIGKILL to one worker");
         let mut said = Following::start(&model, MODELS)?;
         lose_a_worker(&cluster).await?;
@@ -54,6 +58,12 @@ async fn one_manifest_answers_through_dns_survives_a_killed_worker_and_outlives_
         let rank_one = shoal(&["logs", &model, "-n", MODELS, "--rank=1", "--tail=2"]).await?;
         let only_its = rank_one.lines().all(|line| line.starts_with("g0-e2-r1 | {"));
         ensure!(only_its && rank_one.lines().count() == 2, "{rank_one}");
+        let json = shoal(&["logs", &model, "-n", MODELS, "--rank=1", "--tail=1", "-o", "json"]).await?;
+        let said: serde_json::Value = serde_json::from_str(&json)?;
+        ensure!((&said["group"], &said["epoch"], &said["rank"]) == (&0.into(), &2.into(), &1.into()), "{json}");
+        let previous = shoal(&["logs", &model, "-n", MODELS, "--previous"]).await?;
+        let told = "operator | group 0 epoch 1 lost a shard (CrashLoop): shard 1: ";
+        ensure!(previous.lines().any(|line| line.starts_with(told)), "{previous}");
         step("helm uninstall");
         uninstall(&cluster).await?;
         answers_right(&model, 12, 999).await
@@ -125,6 +135,27 @@ async fn equal_after_the_table(cluster: &Cluster, model: &str) -> Result<()> {
         let (here, there) = (substitute(here, &table)?, substitute(there, &table)?);
         ensure!(here.args == there.args, "arguments here {:?}, there {:?}", here.args, there.args);
         ensure!(here.env == there.env, "variables here {:?}, there {:?}", here.env, there.env);
+    }
+    Ok(())
+}
+
+/// Every port of every shard is knocked at: what listens is what the documents list, and the shard port takes nobody in
+/// without a certificate, though the group behind it answers.
+async fn listens_as_documented(cluster: &Cluster) -> Result<()> {
+    for pod in pods::list(cluster, MODELS, "").await? {
+        let name = pod.metadata.name.as_deref().unwrap_or_default();
+        let ip =
+            pod.status.as_ref().and_then(|status| status.pod_ip.as_deref()).context("a running pod has an address")?;
+        let ip: IpAddr = ip.parse()?;
+        let open = open_ports(ip).await;
+        ensure!(open == documented_ports()?, "{name} listens on {open:?}, the documents say {:?}", documented_ports()?);
+        let refusal = hello_in_plaintext((ip, port::SHARD).into()).await;
+        ensure!(refusal.is_err(), "{name} answers a Hello in plaintext");
+        await_value("the refusal in the log", async || {
+            let log = kubectl(&["logs", "-n", MODELS, name]).await?;
+            Ok(log.contains(r#""reason":"plaintext""#).then_some(()))
+        })
+        .await?;
     }
     Ok(())
 }

@@ -93,8 +93,10 @@ pub struct Group {
 /// What the shards of a group need of one another.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Shards {
-    /// Where peers call. Plaintext.
+    /// Where peers call.
     pub listen: SocketAddr,
+    /// The folder with the certificate that all shards of the group hold; `None`: plaintext.
+    pub tls: Option<PathBuf>,
     /// `host:port` by rank, this worker's own included; names are resolved anew at each dial.
     pub peers: Vec<String>,
     /// Who owns which experts.

@@ -25,6 +25,7 @@ use shoal_proto::placement::Placement;
 
 use crate::model::loaded::LoadedModel;
 use crate::shards::timing::Timing;
+use crate::shards::tls::Tls;
 use fault::Fault;
 
 pub use start::start;
@@ -89,6 +90,8 @@ pub struct EngineConfig {
     pub capacity: Capacity,
     /// `None` for a group of one.
     pub group: Option<GroupConfig>,
+    /// How the shards of the group prove that they belong together; `None`: plaintext.
+    pub tls: Option<Tls>,
     /// Below the vocabulary size, such as BOS: the prompt of the first token of an epoch.
     pub probe_token: u32,
     /// Intervals.

@@ -15,6 +15,7 @@ use crate::model::load::{LoadOptions, load};
 use crate::model::{ModelError, loaded::LoadedModel};
 use crate::program::Dtype;
 use crate::shards::timing::Timing;
+use crate::shards::tls::{self, TlsError};
 
 /// Why no engine runs.
 #[derive(Debug, thiserror::Error)]
@@ -25,6 +26,9 @@ pub enum LaunchError {
     /// The files are not a model that can be served.
     #[error("the model cannot be loaded")]
     Model(#[from] ModelError),
+    /// The traffic between shards cannot be secured.
+    #[error("--shard-tls cannot be honoured")]
+    Tls(#[from] TlsError),
     /// The lanes cannot be had.
     #[error("the engine cannot start")]
     Engine(#[from] EngineError),
@@ -35,8 +39,10 @@ pub enum LaunchError {
 /// # Errors
 /// [`LaunchError`], with the file, tensor, device or address at fault.
 pub fn engine(config: &Config) -> Result<EngineHandle, LaunchError> {
-    let sequences = config.capacity.max_concurrent_sequences.div_ceil(config.group.size);
     let shards = config.group.shards.as_ref();
+    // Before the weights, which take their time: a file that is missing should be known at once.
+    let tls = shards.and_then(|shards| shards.tls.as_deref()).map(tls::load).transpose()?;
+    let sequences = config.capacity.max_concurrent_sequences.div_ceil(config.group.size);
     let options = LoadOptions {
         directory: config.model.clone(),
         rank: config.group.rank as usize,
@@ -64,7 +70,7 @@ pub fn engine(config: &Config) -> Result<EngineHandle, LaunchError> {
         placement: shards.placement.decided(model.info.experts),
     });
     let timing = Timing::default();
-    Ok(engine::start(EngineConfig { model, capacity, group, probe_token: 0, timing, fault: config.fault })?)
+    Ok(engine::start(EngineConfig { model, capacity, group, tls, probe_token: 0, timing, fault: config.fault })?)
 }
 
 fn backend(config: &Config) -> Result<Arc<dyn Backend>, BackendError> {

@@ -14,6 +14,7 @@ pub mod link;
 pub mod ports;
 pub mod server;
 pub mod timing;
+pub mod tls;
 pub mod tree;
 
 /// Frames of rows that may be unanswered on one ordered pair.

@@ -60,6 +60,17 @@ fn a_missing_model_ends_with_1_and_names_the_file() {
 }
 
 #[test]
+fn a_missing_certificate_ends_with_1_and_names_the_file() {
+    let placement = shoal_proto::placement::Placement::even(8, 2).unwrap().to_base64();
+    let shard = ["--size=2", "--peers=a:1,b:2", "--shard-listen=127.0.0.1:0", "--shard-tls=/nowhere/keys"];
+    let (code, text) = ended(worker().args(["--model", FIXTURE, "--placement", &placement]).args(shard));
+    assert_eq!(code, Some(1), "{text}");
+    let end =
+        "--shard-tls cannot be honoured: /nowhere/keys/tls.crt cannot be read: No such file or directory (os error 2)";
+    assert!(text.trim_end().ends_with(end), "{text}");
+}
+
+#[test]
 fn a_tokenizer_that_is_no_utf8_ends_with_1_and_names_the_file() {
     let directory = tempfile::tempdir().unwrap();
     std::fs::write(directory.path().join("tokenizer.json"), b"{\"\xff\"}").unwrap();

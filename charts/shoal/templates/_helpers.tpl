@@ -50,6 +50,23 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 - apiGroups: [policy]
   resources: [poddisruptionbudgets]
   verbs: [get, list, watch, create, patch, delete]
+# One Secret a revision: the key pair with which its shards prove themselves to one another. Made, and never read, changed
+# or deleted by the operator: they go with their owner.
+- apiGroups: [""]
+  resources: [secrets]
+  verbs: [create]
+{{- if .Values.networkPolicy.enabled }}
+# One NetworkPolicy a model, by server-side apply (create and patch): only its own pods reach the shard port.
+# get: one of that name which is somebody else's is left alone. They go with their owner, so no delete.
+- apiGroups: [networking.k8s.io]
+  resources: [networkpolicies]
+  verbs: [get, list, watch, create, patch]
+{{- else }}
+# networkPolicy.enabled is false: those that were made while it was true are removed.
+- apiGroups: [networking.k8s.io]
+  resources: [networkpolicies]
+  verbs: [list, watch, delete]
+{{- end }}
 # What happened, for `kubectl describe`; repeated events are patched into series.
 - apiGroups: [events.k8s.io]
   resources: [events]

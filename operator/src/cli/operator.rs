@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex};
 
+use clap::ArgAction;
 use kube::client::ClientBuilder;
 use kube::config::InferConfigError;
 use kube::{Client, Config};
@@ -19,6 +20,7 @@ use crate::controller::dereference::World;
 use crate::controller::{self, Controller};
 use crate::faults::{ApiFaults, InjectFaults};
 use crate::http::{self, HttpError, Readiness};
+use crate::inventory::Catalogue;
 use crate::lease::{self, Candidate, LeaseError, Standing};
 use crate::metrics::{CountCalls, Metrics};
 use crate::timing::Timing;
@@ -35,6 +37,12 @@ pub struct OperatorArgs {
     /// Worker image of ModelDeployments that name none. A change never restarts what runs.
     #[arg(long, env = "SHOAL_WORKER_IMAGE", default_value = "localhost/shoal-worker:dev")]
     worker_image: String,
+    /// GPUs to know beside the built-in ones: a JSON list of {product, memoryGiB, bandwidthGBps, bf16Tflops}.
+    #[arg(long, env = "SHOAL_GPU_CATALOGUE", default_value = "[]", value_parser = Catalogue::extended)]
+    gpu_catalogue: Catalogue,
+    /// Keep a NetworkPolicy a model: only its own pods reach the shard port. false removes those that were made.
+    #[arg(long, env = "SHOAL_NETWORK_POLICY", default_value = "true", action = ArgAction::Set, value_name = "BOOL")]
+    network_policy: bool,
     /// Where /metrics, /healthz and /readyz are served.
     #[arg(long, env = "SHOAL_HTTP", default_value = "0.0.0.0:8081")]
     http: SocketAddr,
@@ -141,7 +149,8 @@ async fn work(
     (readiness, stop): (&watch::Sender<Readiness>, &CancellationToken),
 ) -> Result<(), OperatorError> {
     let mut watches = JoinSet::new();
-    let watching = World::watch(&client, args.namespace.as_deref(), (timing, metrics), &mut watches);
+    let known = (timing, metrics, &args.gpu_catalogue);
+    let watching = World::watch(&client, args.namespace.as_deref(), known, &mut watches);
     let world = tokio::select! {
         () = stop.cancelled() => return Ok(()),
         world = watching => world,
@@ -159,6 +168,7 @@ async fn work(
         metrics: metrics.clone(),
         timing,
         default_image: args.worker_image.clone(),
+        network_policy: args.network_policy,
         ledger: Mutex::default(),
     };
     tokio::select! {

@@ -2,17 +2,22 @@
 //!
 //! Never creates anything; `--write` changes the manifest only.
 
+mod answer;
 mod nodes;
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use crate::controller::plan::{Plan, plan};
-use crate::controller::validate::{ModelSource, Rejection, validate};
+use super::status::Output;
+use crate::controller::validate::{ModelSource, Rejection};
 use crate::crd::ModelDeployment;
+use crate::inventory::Catalogue;
+use crate::inventory::catalogue::CatalogueError;
 use crate::manifest::{self, ManifestError, WriteError};
 use crate::shape::folder::{self, FolderError};
 
+pub(super) use self::answer::describe;
+use self::answer::{Answer, ModelAnswer};
 pub use self::nodes::NodesError;
 
 /// Shows what would run where, and why.
@@ -24,6 +29,12 @@ pub struct PlanArgs {
     /// Output of `kubectl get nodes -o yaml` [default: the current kube context, else this machine]
     #[arg(long, value_name = "FILE")]
     nodes: Option<PathBuf>,
+    /// GPUs to know beside the built-in ones: a list of {product, memoryGiB, bandwidthGBps, bf16Tflops}
+    #[arg(long, value_name = "FILE")]
+    catalogue: Option<PathBuf>,
+    /// How to print
+    #[arg(short, long, value_enum, default_value_t = Output::Table)]
+    output: Output,
     /// Read the model's files and write spec.model.shape into the manifest
     #[arg(long)]
     write: bool,
@@ -65,9 +76,26 @@ pub enum PlanError {
         #[source]
         source: WriteError,
     },
-    /// A file or standard output cannot be written.
-    #[error("cannot write {path}")]
-    Output {
+    /// The catalogue cannot be read.
+    #[error("cannot read {path}")]
+    Catalogue {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: CatalogueError,
+    },
+    /// The answer cannot be put into JSON.
+    #[error("cannot write JSON")]
+    Json(#[from] serde_json::Error),
+    /// The answer cannot be put into YAML.
+    #[error("cannot write YAML")]
+    Yaml(#[from] serde_yaml::Error),
+    /// A file cannot be read, or a file or standard output cannot be written.
+    #[error("cannot {doing} {path}")]
+    Io {
+        /// `read` or `write`.
+        doing: &'static str,
         /// The file.
         path: PathBuf,
         /// What the system said.
@@ -88,58 +116,40 @@ pub async fn run(args: PlanArgs) -> Result<(), PlanError> {
         args.files.iter().try_for_each(|path| write_shapes(path, &args.model_root))?;
     }
     let objects = manifest::read(&args.files)?;
-    let (inventory, origin) = nodes::inventory(args.nodes.as_deref()).await?;
-    let mut refused = 0;
-    let mut text = format!("nodes: {origin}\n");
-    for object in &objects {
-        let name = object.metadata.name.as_deref().unwrap_or_default();
-        match validate(object) {
-            Ok(spec) => {
-                let supported = spec.supported();
-                let plan = plan(&spec, &inventory);
-                let accepted = supported.as_ref().map_or_else(Rejection::reason, |()| "Accepted");
-                refused += usize::from(supported.is_err() || !plan.verdict.reason.permits_pods());
-                text += &describe(name, accepted, supported.err(), &plan);
-            }
-            Err(rejection) => {
-                refused += 1;
-                text += &format!("\n{name}: Accepted=False/{}: {rejection}\n", rejection.reason());
-            }
-        }
-    }
-    let failed = |source| PlanError::Output { path: "standard output".into(), source };
+    let catalogue = args.catalogue.as_deref().map_or_else(|| Ok(Catalogue::default()), catalogue)?;
+    let (inventory, origin) = nodes::inventory(args.nodes.as_deref(), &catalogue).await?;
+    let models = objects.iter().map(|object| ModelAnswer::of(object, &inventory)).collect();
+    let answer = Answer { nodes: origin, models };
+    let text = match args.output {
+        Output::Table => answer.to_string(),
+        Output::Json => serde_json::to_string_pretty(&answer)? + "\n",
+        Output::Yaml => manifest::to_yaml(&answer)?,
+    };
+    let failed = |source| PlanError::Io { doing: "write", path: "standard output".into(), source };
     std::io::stdout().write_all(text.as_bytes()).map_err(failed)?;
-    if refused > 0 { Err(PlanError::Refused(refused)) } else { Ok(()) }
+    match answer.models.iter().filter(|model| !model.can_run()).count() {
+        0 => Ok(()),
+        refused => Err(PlanError::Refused(refused)),
+    }
 }
 
-/// One plan as text: its summary, then its reasons.
-pub(super) fn describe(name: &str, accepted: &str, why: Option<Rejection>, plan: &Plan) -> String {
-    let mut text = format!("\n{name}: {}\n", plan.summary());
-    if let Some(rejection) = why {
-        text += &format!("  Accepted=False/{accepted}: {rejection}\n");
-    }
-    let planned = if plan.verdict.reason.permits_pods() { "True" } else { "False" };
-    text += &format!("  Planned={planned}/{}: {}\n", plan.verdict.reason.as_str(), plan.verdict.message);
-    for line in &plan.arithmetic {
-        text += &format!("    {line}\n");
-    }
-    for (layout, reason) in &plan.rejected {
-        text += &format!("  not {layout}: {reason}\n");
-    }
-    text
+fn catalogue(path: &Path) -> Result<Catalogue, PlanError> {
+    let failed = |source| PlanError::Io { doing: "read", path: path.to_owned(), source };
+    let text = std::fs::read_to_string(path).map_err(failed)?;
+    Catalogue::extended(&text).map_err(|source| PlanError::Catalogue { path: path.to_owned(), source })
 }
 
 /// Every shape is read before the file is written: a failure changes nothing.
 fn write_shapes(path: &Path, root: &Path) -> Result<(), PlanError> {
     let objects = manifest::read(&[path.to_owned()])?;
-    let output = |source| PlanError::Output { path: path.to_owned(), source };
-    let mut text = std::fs::read_to_string(path).map_err(output)?;
+    let failed = |doing| move |source| PlanError::Io { doing, path: path.to_owned(), source };
+    let mut text = std::fs::read_to_string(path).map_err(failed("read"))?;
     for (index, object) in objects.iter().enumerate() {
         let shape = folder::shape(&model_folder(object, root)?)?;
         text = manifest::with_shape(&text, index, &shape)
             .map_err(|source| PlanError::Write { path: path.to_owned(), source })?;
     }
-    std::fs::write(path, text).map_err(output)
+    std::fs::write(path, text).map_err(failed("write"))
 }
 
 fn model_folder(object: &ModelDeployment, root: &Path) -> Result<PathBuf, PlanError> {

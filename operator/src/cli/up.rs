@@ -110,8 +110,7 @@ fn decide(model: &ModelDeployment, inventory: &Inventory) -> Result<Wanted, UpCo
     let spec = validate(model).map_err(rejected)?;
     let plan = plan(&spec, inventory);
     let accepted = spec.supported();
-    let reason = accepted.as_ref().map_or_else(Rejection::reason, |()| "Accepted");
-    local::say(describe(&name, reason, accepted.as_ref().err().cloned(), &plan).trim())?;
+    local::say(describe(&name, accepted.clone(), &plan).trim())?;
     accepted.map_err(rejected)?;
     let Some(revision) = Revision::decide(&spec, &plan, DEFAULT_IMAGE) else {
         return Err(UpCommandError::NoPlan { name, message: plan.verdict.message });

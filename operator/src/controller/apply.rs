@@ -1,16 +1,19 @@
-//! The only writer: pods by POST, Services and PodDisruptionBudgets by server-side apply, deletes with UID
+//! The only writer: pods and Secrets by POST, Services, budgets and policies by server-side apply, deletes with UID
 //! preconditions, the status as a patch on the resourceVersion it was computed from, and Events.
 //!
 //! Never decides: it carries out what a pass decided and says what the API server answered.
 
 mod diff;
 mod events;
+pub mod keys;
 mod objects;
 mod pods;
+mod secrets;
 
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::api::core::v1::{Pod, Secret, Service};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client};
@@ -18,7 +21,7 @@ use serde_json::{Value, json};
 
 pub use self::diff::merge_diff;
 pub use self::events::{Happening, Teller};
-use super::dereference::{BudgetView, PodView, ServiceView};
+use super::dereference::{BudgetView, PodView, PolicyView, ServiceView};
 use crate::crd::{ModelDeployment, ModelDeploymentStatus};
 
 /// What kept a write from being carried out.
@@ -106,6 +109,10 @@ pub struct Outcome {
     pub budget: Option<BudgetView>,
     /// The PodDisruptionBudget that is gone.
     pub unprotected: Option<Arc<BudgetView>>,
+    /// The NetworkPolicy as it is now.
+    pub policy: Option<PolicyView>,
+    /// The NetworkPolicy that is gone.
+    pub unguarded: Option<Arc<PolicyView>>,
     /// The first problem.
     pub problem: Option<Problem>,
 }
@@ -131,6 +138,8 @@ impl Outcome {
 /// What a pass wants to be carried out.
 #[derive(Debug, Default)]
 pub struct Work {
+    /// Secrets that pods to make will mount, still without their key pairs.
+    pub secrets: Vec<Secret>,
     /// Pods to make.
     pub create: Vec<Pod>,
     /// Pods to tell to end.
@@ -143,6 +152,10 @@ pub struct Work {
     pub raise: Option<(PodDisruptionBudget, bool)>,
     /// What keeps fewer pods than before, written when they have been told to end: no eviction slips in between.
     pub lower: Option<Lowering>,
+    /// The NetworkPolicy to make or to correct; `true`: as above.
+    pub policy: Option<(NetworkPolicy, bool)>,
+    /// The NetworkPolicy that is not wanted any more.
+    pub unguard: Option<Arc<PolicyView>>,
 }
 
 /// How a PodDisruptionBudget comes to keep fewer pods.
@@ -159,24 +172,34 @@ impl Work {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         let budget = self.raise.is_some() || self.lower.is_some();
-        self.create.is_empty() && self.delete.is_empty() && self.services.is_empty() && !budget
+        let policy = self.policy.is_some() || self.unguard.is_some();
+        self.create.is_empty() && self.delete.is_empty() && self.services.is_empty() && !budget && !policy
     }
 }
 
 /// Carries out all of `work`, pods in parallel; one problem does not stop the rest.
-pub async fn apply(client: &Client, namespace: &str, uid: &str, work: Work) -> Outcome {
+pub async fn apply(client: &Client, namespace: &str, uid: &str, mut work: Work) -> Outcome {
     let mut outcome = Outcome::default();
     for view in work.outdated {
         outcome.sift(objects::remove(client, &view).await);
     }
     // Services first: shards resolve one another's names as soon as they start.
-    for service in work.services {
-        let applied = outcome.sift(objects::apply(client, uid, service).await);
+    let applied = work.services.into_iter().map(|service| objects::apply(client, uid, service));
+    for result in futures::future::join_all(applied).await {
+        let applied = outcome.sift(result);
         outcome.services.extend(applied);
     }
     if let Some(budget) = work.raise {
         outcome.budget = outcome.sift(objects::apply(client, uid, budget).await);
     }
+    if let Some(policy) = work.policy {
+        outcome.policy = outcome.sift(objects::apply(client, uid, policy).await);
+    }
+    if let Some(view) = work.unguard {
+        outcome.unguarded = outcome.sift(objects::remove(client, &view).await).map(|()| view);
+    }
+    // Secrets before the pods that wait for them.
+    outcome.sift(secrets::make(client, namespace, work.secrets, &mut work.create).await);
     pods::write(client, namespace, uid, (work.create, work.delete), &mut outcome).await;
     match work.lower {
         Some(Lowering::To(budget, ours)) => {
@@ -201,7 +224,8 @@ pub async fn remember(
     status: &ModelDeploymentStatus,
 ) -> Result<Option<ModelDeployment>, kube::Error> {
     let metadata = &model.metadata;
-    let before = model.status.as_ref().map_or_else(|| json!({}), to_value);
+    let written = model.status.as_ref().filter(|status| status.is_written());
+    let before = written.map_or_else(|| json!({}), to_value);
     let change = merge_diff(&before, &to_value(status));
     if change.as_object().is_none_or(serde_json::Map::is_empty) {
         return Ok(None);

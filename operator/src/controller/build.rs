@@ -5,11 +5,16 @@
 mod args;
 mod budget;
 mod pod;
+mod policy;
+mod secret;
 mod service;
+
+pub use self::pod::SHARD_TLS_MOUNT;
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::api::core::v1::{Pod, Secret, Service};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::Resource;
@@ -45,6 +50,16 @@ pub fn group(revision: &Revision, group: GroupId) -> GroupPods {
     GroupPods { group, pods: (0..revision.shards).map(|rank| pod::pod(revision, group, Rank(rank))).collect() }
 }
 
+/// What the shards of `revision` prove themselves with, still without its key pair; `None`: a lone shard has no peers.
+#[must_use]
+pub fn shard_tls(revision: &Revision) -> Option<Secret> {
+    has_peers(revision).then(|| secret::shard_tls(revision))
+}
+
+fn has_peers(revision: &Revision) -> bool {
+    revision.shards > 1
+}
+
 /// The Services of a model; `headless`: the client Service resolves to pods.
 #[must_use]
 pub fn services(owner: &Owner, headless: bool) -> Services {
@@ -61,6 +76,12 @@ pub fn budget(owner: &Owner, groups: &[Group], wished: u32) -> Option<PodDisrupt
 #[must_use]
 pub fn kept(groups: &[Group], wished: u32) -> i32 {
     budget::least(groups, wished).unwrap_or(0)
+}
+
+/// The NetworkPolicy of a model: who may reach which port of its shards.
+#[must_use]
+pub fn policy(owner: &Owner) -> NetworkPolicy {
+    policy::policy(owner)
 }
 
 /// Selects exactly one pod per group: `status.selector` of the scale subresource.

@@ -7,6 +7,7 @@ mod budget;
 mod nodes;
 mod object;
 mod pod;
+mod policy;
 mod service;
 mod shelf;
 mod watches;
@@ -17,7 +18,8 @@ use kube::runtime::reflector::ObjectRef;
 
 pub use self::budget::BudgetView;
 pub use self::object::{Applied, ObjectView, Owned};
-pub use self::pod::PodView;
+pub use self::pod::{Place, PodView};
+pub use self::policy::PolicyView;
 pub use self::service::ServiceView;
 pub use self::shelf::Shelf;
 pub use self::watches::World;
@@ -69,4 +71,6 @@ pub struct Found {
     pub services: Vec<Arc<ServiceView>>,
     /// Its PodDisruptionBudgets, likewise.
     pub budgets: Vec<Arc<BudgetView>>,
+    /// Its NetworkPolicies, likewise.
+    pub policies: Vec<Arc<PolicyView>>,
 }

@@ -45,7 +45,9 @@ pub fn observe(
     for listed in status.groups.iter().filter(|group| group.phase != GroupPhase::Draining) {
         let (index, epoch) = (unsigned(listed.index), u64::try_from(listed.epoch).unwrap_or(0));
         let known = if listed.phase == GroupPhase::Pending { Known::Forming } else { Known::Formed };
-        let shards = vec![Shard::Missing; usize::try_from(listed.shards).unwrap_or(0)];
+        let told = usize::try_from(listed.shards).unwrap_or(0);
+        let planned = sizes.get(&listed.revision).copied().filter(|_| known == Known::Forming);
+        let shards = vec![Shard::Missing; planned.unwrap_or(told)];
         let (revision, last_note) = (listed.revision.clone(), listed.message.clone());
         groups.insert(
             (index, epoch),
@@ -59,13 +61,15 @@ pub fn observe(
     };
     for (&(index, epoch), ranks) in members {
         let Some(place) = ranks.values().find_map(|pod| pod.place.as_ref()) else { continue };
+        // Told by the pods themselves: without a status, today's plan may be another one.
+        let size = place.size.map_or_else(|| size_of(&place.revision, (index, epoch)), |size| size as usize);
         let newest = members.range((index, epoch + 1)..=(index, u64::MAX)).next().is_none();
         let group = groups.entry((index, epoch)).or_insert_with(|| Group {
             index,
             epoch,
             revision: place.revision.clone(),
             known: if first && newest { Known::Forming } else { Known::Removed },
-            shards: vec![Shard::Missing; size_of(&place.revision, (index, epoch))],
+            shards: vec![Shard::Missing; size.min(shoal_proto::placement::MAX_SHARDS)],
             created: None,
             note: None,
             last_note: None,
@@ -128,6 +132,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::controller::dereference::Place;
     use crate::crd::RevisionStatus;
 
     fn pod(index: u32, epoch: u64, rank: u32, controller: &str) -> Arc<PodView> {
@@ -174,6 +179,20 @@ mod tests {
             .map(|(index, epoch, known, _)| (index, epoch, known))
             .collect();
         assert_eq!(known, [(0, 1, Known::Removed), (0, 3, Known::Forming), (1, 2, Known::Forming)]);
+    }
+
+    #[test]
+    fn without_a_status_a_group_has_the_size_that_its_workers_were_told() {
+        let told = |size| {
+            let mut view = (*pod(0, 1, 0, "us")).clone();
+            view.place = view.place.map(|place| Place { size, ..place });
+            shown(&[Arc::new(view)], &ModelDeploymentStatus::default()).remove(0).3
+        };
+        let gone = Shard::Missing;
+        // The plan of today says two.
+        assert_eq!(told(Some(1)), [Shard::Running]);
+        assert_eq!(told(Some(3)), [Shard::Running, gone, gone]);
+        assert_eq!(told(None), [Shard::Running, gone]);
     }
 
     #[test]

@@ -14,11 +14,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 pub use self::placing::resource;
 use super::apply::{Happening, Lowering, Problem, Work};
 use super::build;
-use super::dereference::{Applied as _, BudgetView, Found, Owned, PodView};
+use super::dereference::{Applied as _, BudgetView, Found, Owned, PodView, PolicyView};
 use super::ends::explain;
 use super::observe::{Members, members, observe};
 use super::plan::{self, Plan, Revision};
@@ -72,7 +73,8 @@ impl<'a> Pass<'a> {
         let model = input.model;
         let before = model.status.clone().unwrap_or_default();
         let validated = validate(model);
-        let plan = validated.as_ref().ok().map(|spec| plan::plan(spec, input.inventory));
+        let shown = |spec| plan::Shown::of(spec, model.metadata.generation, &before);
+        let plan = validated.as_ref().ok().map(|spec| plan::replan(spec, input.inventory, shown(spec)));
         let owner = Owner::of(model).ok();
         let revisions = owner.as_ref().map_or_else(Revisions::default, |owner| {
             let asked = validated.as_ref().ok().zip(plan.as_ref());
@@ -107,11 +109,17 @@ impl<'a> Pass<'a> {
             }
         }
         self.protect(owner, &mut work);
+        let mut revisions = BTreeSet::new();
         for step in &self.decision.steps {
             let Step::CreateGroup { index, revision, epoch } = step else { continue };
             let Some(revision) = self.revisions.find(revision) else { continue };
-            work.create.extend(self.missing_pods(revision, (*index, *epoch)));
+            let pods = self.missing_pods(revision, (*index, *epoch));
+            revisions.extend((!pods.is_empty()).then_some(revision.hash.as_str()));
+            work.create.extend(pods);
         }
+        // With every formation, not only the first: nobody reads whether the Secret is still there, so the POST that
+        // finds it there is how a deleted one comes back.
+        work.secrets = revisions.into_iter().filter_map(|hash| build::shard_tls(self.revisions.find(hash)?)).collect();
         self.removals(work)
     }
 
@@ -132,6 +140,20 @@ impl<'a> Pass<'a> {
             work.lower = Some(Lowering::To(Box::new(wanted), there.is_some()));
         } else {
             work.raise = Some((wanted, there.is_some()));
+        }
+    }
+
+    /// Brings the NetworkPolicy in line with whether there is to be one.
+    pub fn guard(&self, wanted: bool, work: &mut Work) {
+        let Some(owner) = &self.owner else { return };
+        let ours = |view: &&Arc<PolicyView>| view.controller.as_deref() == Some(owner.uid.as_str());
+        let there = self.input.found.policies.iter().find(ours);
+        if !wanted {
+            work.unguard = there.map(Arc::clone);
+        } else if self.revisions.wanted().is_some() {
+            let policy = build::policy(owner);
+            let right = there.is_some_and(|view| view.owned == Owned::of(&policy));
+            work.policy = (!right).then_some((policy, there.is_some()));
         }
     }
 
@@ -164,7 +186,14 @@ impl<'a> Pass<'a> {
     /// The status before the work: groups to be made are Pending.
     #[must_use]
     pub fn status_before(&self) -> ModelDeploymentStatus {
-        self.status(&[], None)
+        let mut status = self.status(&[], None);
+        // What hindered this generation before may do so again: only the work itself can tell that it no longer does.
+        let before = self.input.model.status.iter().filter(|b| b.observed_generation == status.observed_generation);
+        let stalled = |c: &Condition| c.type_ == "Stalled" && c.status == "True";
+        if let Some(before) = before.into_iter().find(|before| before.conditions.iter().any(stalled)) {
+            status.conditions.clone_from(&before.conditions);
+        }
+        status
     }
 
     /// The status after the work: `made` are the pods that exist now.

@@ -3,16 +3,21 @@
 //! Pure. Never guesses free capacity, never reads a clock, never changes a revision that was decided.
 
 pub mod bytes;
+mod choose;
 mod decide;
 mod fit;
 pub mod revision;
+pub mod shown;
+pub mod speed;
 mod words;
 
 use shoal_proto::placement::Placement;
 
 pub use self::bytes::ShardBytes;
-pub use self::decide::plan;
+pub use self::decide::{plan, replan};
 pub use self::revision::{Revision, RevisionError};
+pub use self::shown::Shown;
+pub use self::speed::Prediction;
 
 /// What would run where, and why.
 #[derive(Debug, Clone, PartialEq)]
@@ -21,7 +26,7 @@ pub struct Plan {
     pub verdict: Verdict,
     /// The layout; also present when it does not fit, so that it can be shown.
     pub layout: Option<Layout>,
-    /// How the bytes of the largest shard come about, a line a term.
+    /// How the bytes of the largest shard and the speed of a group come about, a line a term.
     pub arithmetic: Vec<String>,
     /// Layouts that were not chosen: (layout, reason).
     pub rejected: Vec<(String, String)>,
@@ -34,12 +39,14 @@ pub struct Plan {
 pub struct Layout {
     /// Shards of one group, 1 to 64.
     pub shards: u32,
-    /// What a shard runs on, e.g. `CPU` or `nvidia.com/gpu`.
+    /// What a shard runs on, e.g. `CPU` or `nvidia.com/gpu`; with the product where nodes offer several.
     pub device: String,
     /// Who owns which expert; without a shape undecided: then the workers divide the experts evenly.
     pub placement: Option<Placement>,
     /// Bytes of the largest shard; `None` without a shape.
     pub bytes: Option<ShardBytes>,
+    /// What a group is expected to do; `None` where a device's speed or the shape is unknown.
+    pub prediction: Option<Prediction>,
 }
 
 /// The reason of the condition `Planned`.
@@ -86,5 +93,7 @@ impl PlanReason {
     }
 }
 
+#[cfg(test)]
+mod scenario_tests;
 #[cfg(test)]
 mod tests;

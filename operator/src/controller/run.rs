@@ -16,7 +16,7 @@ use super::rollout::LossReason;
 use super::validate::validate;
 use super::{Controller, Ending, PassError};
 use crate::crd::{GroupPhase, ModelDeployment, ModelDeploymentStatus};
-use crate::metrics::PhaseLabel;
+use crate::metrics::{PhaseLabel, StateLabel};
 
 /// Objects worked on at once.
 const AT_ONCE: u16 = 16;
@@ -25,9 +25,11 @@ const AT_ONCE: u16 = 16;
 #[derive(Clone, Debug, Default)]
 pub struct Line {
     failures: u32,
-    /// After a failed pass: no other begins before then, unless the spec is another generation.
+    /// After a failed pass, and after any of a large object: no other begins before then, unless the spec is another
+    /// generation.
     not_before: Option<(Instant, Option<i64>)>,
     groups: BTreeMap<&'static str, i64>,
+    state: Option<&'static str>,
 }
 
 /// Works until `stop`, then finishes the passes that have begun.
@@ -72,7 +74,8 @@ impl Controller {
         let key = ModelKey::of(&model);
         self.world.queue.begun(&key);
         let began = Instant::now();
-        if let Some(wait) = self.with_line(&key, |line| line.wait(began, model.metadata.generation)) {
+        let generation = model.metadata.generation;
+        if let Some(wait) = self.with_line(&key, |line| line.wait(began, generation)) {
             return Ok(Action::requeue(wait));
         }
         let ending = self.reconcile(model).await;
@@ -85,7 +88,11 @@ impl Controller {
         self.metrics.reconciled(label, began.elapsed());
         tracing::debug!(namespace = %key.namespace, name = %key.name, result = label, "pass");
         ending?;
-        self.with_line(&key, |line| (line.failures, line.not_before) = (0, None));
+        self.with_line(&key, |line| {
+            let pause = pace(line.groups.values().sum());
+            line.failures = 0;
+            line.not_before = pause.map(|pause| (Instant::now() + pause, generation));
+        });
         Ok(again.map_or_else(Action::await_change, Action::requeue))
     }
 
@@ -104,7 +111,7 @@ impl Controller {
             _ => wait,
         };
         if !conflict {
-            let (source, wait_ms) = (innermost(error), wait.as_millis());
+            let (source, wait_ms) = (innermost(error), u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
             tracing::warn!(namespace = %key.namespace, name = %key.name, %error, source, wait_ms, "pass failed");
             let until = Some((Instant::now() + wait, model.metadata.generation));
             self.with_line(&key, |line| line.not_before = until);
@@ -126,6 +133,16 @@ impl Controller {
         }
         let before = self.with_line(key, |line| std::mem::replace(&mut line.groups, groups.clone()));
         self.show_groups(&before, &groups);
+        let state = Some(state_word(status));
+        let before = self.with_line(key, |line| std::mem::replace(&mut line.state, state));
+        self.show_state(before, state);
+    }
+
+    /// Shows how many objects are available, over all objects.
+    fn show_state(&self, before: Option<&'static str>, after: Option<&'static str>) {
+        let gauge = |state| self.metrics.models.get_or_create_owned(&StateLabel { state });
+        before.into_iter().for_each(|state| _ = gauge(state).dec());
+        after.into_iter().for_each(|state| _ = gauge(state).inc());
     }
 
     fn show_groups(&self, before: &BTreeMap<&'static str, i64>, after: &BTreeMap<&'static str, i64>) {
@@ -140,7 +157,9 @@ impl Controller {
     /// The object is gone; if it has come back meanwhile, it waits again.
     fn forget(&self, key: &ModelKey) {
         let line = self.ledger.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
-        self.show_groups(&line.unwrap_or_default().groups, &BTreeMap::new());
+        let line = line.unwrap_or_default();
+        self.show_groups(&line.groups, &BTreeMap::new());
+        self.show_state(line.state, None);
         self.world.queue.begun(key);
         if self.world.models().get(&key.to_ref()).is_some() {
             self.world.queue.push(key.clone());
@@ -161,6 +180,13 @@ impl Line {
     }
 }
 
+/// How long an object with so many groups rests after a pass: its status is a large write, and while hundreds of pods
+/// come or go each event would ask for one.
+fn pace(groups: i64) -> Option<Duration> {
+    let micros = u64::try_from(groups).unwrap_or(0).saturating_mul(500);
+    (groups > 16).then(|| Duration::from_micros(micros).min(Duration::from_millis(250)))
+}
+
 /// The cause that says most.
 fn innermost(error: &PassError) -> String {
     let mut error: &dyn std::error::Error = error;
@@ -168,6 +194,15 @@ fn innermost(error: &PassError) -> String {
         error = source;
     }
     error.to_string()
+}
+
+fn state_word(status: &ModelDeploymentStatus) -> &'static str {
+    let available = status.conditions.iter().find(|condition| condition.type_ == "Available");
+    match available.map(|condition| (condition.status.as_str(), condition.reason.as_str())) {
+        Some(("True", _)) => "available",
+        Some((_, "ScaledToZero")) => "scaled_to_zero",
+        _ => "unavailable",
+    }
 }
 
 fn phase_word(phase: GroupPhase) -> &'static str {
@@ -183,6 +218,12 @@ fn phase_word(phase: GroupPhase) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_large_objects_rest_after_a_pass_and_never_for_long() {
+        let pauses = [0, 1, 16, 17, 100, 1000].map(|groups| pace(groups).map(|pause| pause.as_micros()));
+        assert_eq!(pauses, [None, None, None, Some(8500), Some(50_000), Some(250_000)]);
+    }
 
     #[test]
     fn after_a_failure_events_wait_for_the_back_off_but_an_edit_does_not() {

@@ -8,7 +8,7 @@ use super::build;
 use super::plan::{Revision, plan};
 use super::validate::{Owner, Validated, validate};
 use crate::crd::admit::admit;
-use crate::inventory::{Inventory, NodeCapacity};
+use crate::inventory::{Catalogue, Inventory, NodeCapacity};
 use crate::manifest;
 use crate::names::{Epoch, GroupId, GroupIndex};
 
@@ -27,7 +27,8 @@ fn manifests(folder: &str) -> Vec<PathBuf> {
 fn fleet() -> Inventory {
     let list = manifest::documents(&root().join("tests/cluster/nodes.yaml")).unwrap();
     let nodes = list[0]["items"].as_array().unwrap().iter();
-    Inventory::Nodes(nodes.map(|node| NodeCapacity::from(&serde_json::from_value(node.clone()).unwrap())).collect())
+    let node = |node: &serde_json::Value| serde_json::from_value(node.clone()).unwrap();
+    Inventory::Nodes(nodes.map(|value| NodeCapacity::of(&node(value), &Catalogue::default())).collect())
 }
 
 fn sample(name: &str) -> Validated {
@@ -79,7 +80,7 @@ fn every_invalid_sample_is_refused_for_the_reason_in_its_first_line() {
 }
 
 #[test]
-fn the_pods_and_services_of_the_tiny_model_are_these() {
+fn the_pods_services_and_secret_of_the_tiny_model_are_these() {
     let mut spec = sample("tiny-cpu.yaml");
     spec.owner.uid = "4f1c9e0a-0000-4000-8000-000000000001".to_owned();
     let plan = plan(&spec, &fleet());
@@ -87,6 +88,8 @@ fn the_pods_and_services_of_the_tiny_model_are_these() {
     let group = build::group(&revision, GroupId { index: GroupIndex(0), epoch: Epoch(2) });
     insta::assert_yaml_snapshot!("tiny-pod-0", group.pods[0]);
     assert_eq!(group.pods.len(), 2);
+    insta::assert_yaml_snapshot!("tiny-secret", build::shard_tls(&revision));
+    insta::assert_yaml_snapshot!("tiny-policy", build::policy(&spec.owner));
     let services = build::services(&spec.owner, false);
     insta::assert_yaml_snapshot!("tiny-services", [services.client, services.shards]);
 }

@@ -7,7 +7,7 @@ pub mod source;
 
 use crate::crd::{
     Backend, Hardware, ModelDeployment, ModelDeploymentSpec, ModelShape, PlacementWishes, PodSpec, RESTARTED_AT,
-    RecoveryWishes, Rollout, Strategy,
+    RecoveryWishes, Rollout, Strategy, WeightFormat,
 };
 use crate::names::{ModelName, NameError};
 use crate::shape;
@@ -69,6 +69,8 @@ pub struct Validated {
     pub strategy: Strategy,
     /// What a shard runs on.
     pub device: Device,
+    /// No backend is named: the planner decides among those that this build runs.
+    pub any_backend: bool,
     /// Longest prompt and answer together, in tokens.
     pub context_tokens: u32,
     /// Sequences of one group at once.
@@ -199,6 +201,7 @@ pub fn validate_spec(
         shards,
         strategy,
         device: device(&spec.hardware),
+        any_backend: spec.hardware.backend.is_none(),
         context_tokens,
         max_concurrent_sequences: count(spec.serving.max_concurrent_sequences),
         rollout: spec.rollout.clone(),
@@ -276,8 +279,8 @@ fn not_yet(validated: &Validated) -> Option<Rejection> {
     } else if !validated.source.is_mounted() {
         let scheme = validated.source.scheme();
         format!("model source {scheme}:// is not supported yet; supported: file://, pvc://, oci://")
-    } else if format == Some(crate::crd::WeightFormat::FP8) {
-        "weights in FP8 are not supported yet; supported: F32, F16, BF16".to_owned()
+    } else if let Some(format @ (WeightFormat::FP8 | WeightFormat::MXFP4)) = format {
+        format!("weights in {format:?} are not supported yet; supported: F32, F16, BF16")
     } else if !(architecture.is_empty() || architecture.starts_with("Deepseek")) {
         format!(
             "architecture {architecture} is not supported yet; supported: DeepseekV2ForCausalLM, DeepseekV3ForCausalLM"

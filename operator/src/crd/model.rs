@@ -77,4 +77,5 @@ pub enum WeightFormat {
     F16,
     BF16,
     FP8,
+    MXFP4,
 }

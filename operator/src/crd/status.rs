@@ -5,7 +5,10 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 /// What Shoal answers.
+// Shown until an operator has answered: to kstatus (Helm, Flux, Argo CD) an object without conditions is done, unless
+// its status is one of another generation.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[schemars(extend("default" = {"observedGeneration": UNSEEN}))]
 #[serde(rename_all = "camelCase", default)]
 pub struct ModelDeploymentStatus {
     /// Generation of the spec that this status answers.
@@ -47,6 +50,17 @@ pub struct ModelDeploymentStatus {
     pub conditions: Vec<Condition>,
 }
 
+/// The generation that an object's status answers before any operator has looked at it.
+const UNSEEN: i64 = -1;
+
+impl ModelDeploymentStatus {
+    /// Whether an operator has written it; otherwise it is the schema's default.
+    #[must_use]
+    pub fn is_written(&self) -> bool {
+        self.observed_generation != Some(UNSEEN)
+    }
+}
+
 /// What would run where, and why.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase", default)]
@@ -57,7 +71,7 @@ pub struct PlanStatus {
     /// The layout in numbers; absent when none could be made.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub layout: Option<LayoutStatus>,
-    /// How the bytes of the largest shard come about, a line a term.
+    /// How the bytes of the largest shard and the speed of a group come about, a line a term.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), inner(length(max = 256)))]
     pub arithmetic: Vec<String>,
@@ -65,7 +79,7 @@ pub struct PlanStatus {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
     pub rejected: Vec<RejectedLayout>,
-    /// A better layout, which only an edit would start.
+    /// A layout that makes at least 1.1 times the tokens for its cost; only a restart or an edit would start it.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 256))]
     pub better: Option<String>,
@@ -84,6 +98,9 @@ pub struct LayoutStatus {
     pub experts_per_shard: i32,
     /// Bytes that the largest shard needs; 0 if unknown.
     pub shard_bytes: i64,
+    /// Tokens per second of one group when all its sequences decode, by a roofline model; 0 if unknown.
+    #[serde(default)]
+    pub predicted_tokens_per_second: i64,
 }
 
 /// A layout that was not chosen.

@@ -10,7 +10,7 @@ use super::Span;
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct Sharding {
-    /// Shards of one group. Omitted: the fewest that fit.
+    /// Shards of one group. Omitted: those that make the most tokens for their cost.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 64))]
     pub shards: Option<i32>,
@@ -37,7 +37,7 @@ pub enum Strategy {
         .message("backend CPU takes neither gpusPerShard nor resourceName"),
 )]
 pub struct Hardware {
-    /// Omitted: CPU.
+    /// Omitted: the planner decides among those that this build runs, today CPU.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backend: Option<Backend>,
     /// A shard is one device for now.

@@ -3,6 +3,8 @@
 //!
 //! Never binds a port, touches a file or starts anything: what the machine offers comes in as a [`Table`].
 
+mod traffic;
+
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -164,11 +166,7 @@ impl Localizer<'_> {
         for variable in env.iter().flatten() {
             self.variable(variable)?;
         }
-        for arg in args.iter().flatten() {
-            let expanded = expand(arg, &self.command.env);
-            let arg = self.value(&expanded)?;
-            self.command.args.push(arg);
-        }
+        self.arguments(args.as_deref().unwrap_or_default())?;
         self.command.probes = Probes {
             startup: self.probe("startupProbe", startup_probe.as_ref())?,
             readiness: self.probe("readinessProbe", readiness_probe.as_ref())?,
@@ -192,6 +190,9 @@ impl Localizer<'_> {
         let Some(volume) = volumes.iter().find(|volume| volume.name == *name) else {
             return Err(self.refusal(&format!("the mount of volume {name}"), "a volume of the pod"));
         };
+        if traffic::is_shard_tls(volume, mount) {
+            return Ok(());
+        }
         let mut directory = self.volume(volume)?;
         if let Some(sub_path) = sub_path {
             directory.push(sub_path);

@@ -5,6 +5,7 @@
 
 use serde::Deserialize;
 
+use super::family::Family;
 use crate::crd::{ModelShape, WeightFormat};
 
 /// Why a `config.json` gives no sizes.
@@ -22,7 +23,7 @@ pub enum ConfigError {
 }
 
 /// The dimensions that decide sizes; names as in `config.json`.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
 #[allow(missing_docs)]
 pub struct Dims {
     pub architectures: Vec<String>,
@@ -48,11 +49,13 @@ pub struct Dims {
     pub intermediate_size: u64,
     #[serde(default)]
     pub first_k_dense_replace: u64,
-    #[serde(default, alias = "num_experts")]
+    #[serde(default, alias = "num_experts", alias = "num_local_experts")]
     pub n_routed_experts: u64,
     #[serde(default)]
     pub n_shared_experts: Option<u64>,
     pub num_experts_per_tok: u64,
+    /// Absent where `intermediate_size` is the width of an expert.
+    #[serde(default)]
     pub moe_intermediate_size: u64,
     pub max_position_embeddings: u64,
     #[serde(default)]
@@ -60,7 +63,41 @@ pub struct Dims {
 }
 
 /// Bytes of a matrix of `out` × `inner` elements in some format.
-type Matrix = fn(u64, u64) -> u64;
+pub(super) type Matrix = fn(u64, u64) -> u64;
+
+/// How a model of some format stores what.
+#[derive(Clone, Copy)]
+pub(super) struct Stored {
+    /// Matrices of attention and of dense and shared FFNs.
+    pub(super) dense: Matrix,
+    /// Matrices of routed experts.
+    pub(super) expert: Matrix,
+    /// Bytes of one number of everything else: embedding, head, norms, biases, router.
+    pub(super) wide: u64,
+}
+
+impl Stored {
+    fn of(format: WeightFormat) -> Self {
+        let half: Matrix = |out, inner| out * inner * 2;
+        match format {
+            WeightFormat::F32 => {
+                let full: Matrix = |out, inner| out * inner * 4;
+                Self { dense: full, expert: full, wide: 4 }
+            }
+            WeightFormat::F16 | WeightFormat::BF16 => Self { dense: half, expert: half, wide: 2 },
+            // One F32 scale for each block of 128 × 128.
+            WeightFormat::FP8 => {
+                let blocks: Matrix = |out, inner| out * inner + out.div_ceil(128) * inner.div_ceil(128) * 4;
+                Self { dense: blocks, expert: blocks, wide: 2 }
+            }
+            // Four bits a number and one byte of scale for each 32 of a row; only routed experts are stored so.
+            WeightFormat::MXFP4 => {
+                let blocks: Matrix = |out, inner| out * (inner.div_ceil(32) * 17);
+                Self { dense: half, expert: blocks, wide: 2 }
+            }
+        }
+    }
+}
 
 impl Dims {
     /// Reads `config.json`.
@@ -71,31 +108,25 @@ impl Dims {
         Ok(serde_json::from_slice(json)?)
     }
 
-    /// The sizes of a model stored in `format`; embedding, head, norms and router of FP8 models are BF16.
+    /// The sizes of a model stored in `format`; embedding, head, norms and router of FP8 models are BF16, and so is
+    /// everything but the routed experts of MXFP4 models.
     ///
     /// # Errors
     /// [`ConfigError`] when the architecture is unknown or a size is impossible.
     pub fn shape(&self, format: WeightFormat) -> Result<ModelShape, ConfigError> {
-        let architecture = self.architecture()?;
+        let name = self.architectures.first().map(String::as_str).unwrap_or_default();
+        let family = Family::of(name).ok_or_else(|| ConfigError::Architecture(name.to_owned()))?;
         self.check()?;
-        let (matrix, wide): (Matrix, u64) = match format {
-            WeightFormat::F32 => (|out, inner| out * inner * 4, 4),
-            WeightFormat::F16 | WeightFormat::BF16 => (|out, inner| out * inner * 2, 2),
-            WeightFormat::FP8 => (|out, inner| out * inner + out.div_ceil(128) * inner.div_ceil(128) * 4, 2),
-        };
-        let mlp = |width| 2 * matrix(width, self.hidden_size) + matrix(self.hidden_size, width);
+        let stored = Stored::of(format);
         let embeddings = if self.tie_word_embeddings { 1 } else { 2 };
-        let outside = (embeddings * self.vocab_size + 1) * self.hidden_size * wide;
-        let attention = if self.is_deepseek() { self.latent(matrix, wide) } else { self.grouped(matrix, wide) };
-        let layer = attention + 2 * self.hidden_size * wide;
-        let bias = if architecture == "DeepseekV3ForCausalLM" { self.n_routed_experts * 4 } else { 0 };
-        let router = self.n_routed_experts * self.hidden_size * wide + bias;
-        let shared = self.n_shared_experts.unwrap_or(0) * self.moe_intermediate_size;
-        let moe_layer = router + if shared > 0 { mlp(shared) } else { 0 };
-        let dense_ffn = self.first_k_dense_replace * mlp(self.intermediate_size);
+        let outside = (embeddings * self.vocab_size + 1) * self.hidden_size * stored.wide;
+        let layer = family.attention(self, stored) + 2 * self.hidden_size * stored.wide;
+        let shared = self.shared_width();
+        let moe_layer = family.router(self, stored) + if shared > 0 { self.mlp(shared, stored.dense) } else { 0 };
+        let dense_ffn = self.first_k_dense_replace * self.mlp(self.intermediate_size, stored.dense);
         let dense = outside + self.num_hidden_layers * layer + dense_ffn + self.moe_layers() * moe_layer;
         Ok(ModelShape {
-            architecture: architecture.to_owned(),
+            architecture: name.to_owned(),
             weights: format,
             layers: small("num_hidden_layers", self.num_hidden_layers)?,
             moe_layers: small("first_k_dense_replace", self.moe_layers())?,
@@ -107,7 +138,7 @@ impl Dims {
             kv_elements: small("kv_lora_rank", self.kv_elements())?,
             activation_elements: small("num_attention_heads", self.activation_elements())?,
             dense_bytes: large("dense part", dense)?,
-            expert_bytes: large("expert", mlp(self.moe_intermediate_size))?,
+            expert_bytes: large("expert", family.expert(self, stored))?,
         })
     }
 
@@ -117,16 +148,26 @@ impl Dims {
         self.num_hidden_layers.saturating_sub(self.first_k_dense_replace)
     }
 
-    fn architecture(&self) -> Result<&str, ConfigError> {
-        let name = self.architectures.first().map(String::as_str).unwrap_or_default();
-        if super::ARCHITECTURES.contains(&name) { Ok(name) } else { Err(ConfigError::Architecture(name.to_owned())) }
+    /// Gate, up and down of an FFN of `width`.
+    pub(super) fn mlp(&self, width: u64, matrix: Matrix) -> u64 {
+        2 * matrix(width, self.hidden_size) + matrix(self.hidden_size, width)
     }
 
-    fn is_deepseek(&self) -> bool {
+    /// Columns of a routed expert's inner layer.
+    pub(super) fn expert_width(&self) -> u64 {
+        if self.moe_intermediate_size > 0 { self.moe_intermediate_size } else { self.intermediate_size }
+    }
+
+    /// Columns of all shared experts together.
+    fn shared_width(&self) -> u64 {
+        self.n_shared_experts.unwrap_or(0) * self.expert_width()
+    }
+
+    fn is_latent(&self) -> bool {
         self.kv_lora_rank > 0
     }
 
-    /// No factor above 2^24 and no dimension above 2^20: products of three stay below 2^63.
+    /// No dimension above 2^17 and no count above 2^10: products of three stay below 2^63.
     fn check(&self) -> Result<(), ConfigError> {
         let factors = [self.hidden_size, self.num_attention_heads, self.intermediate_size, self.moe_intermediate_size];
         let ranks = [self.kv_lora_rank, self.qk_nope_head_dim, self.qk_rope_head_dim, self.v_head_dim];
@@ -143,55 +184,37 @@ impl Dims {
         Ok(())
     }
 
-    /// Multi-head latent attention with its inner norms.
-    fn latent(&self, matrix: Matrix, wide: u64) -> u64 {
-        let heads = self.num_attention_heads;
-        let q_out = heads * (self.qk_nope_head_dim + self.qk_rope_head_dim);
-        let query = match self.q_lora_rank {
-            Some(rank) => matrix(rank, self.hidden_size) + rank * wide + matrix(q_out, rank),
-            None => matrix(q_out, self.hidden_size),
-        };
-        let down = matrix(self.kv_lora_rank + self.qk_rope_head_dim, self.hidden_size) + self.kv_lora_rank * wide;
-        let up = matrix(heads * (self.qk_nope_head_dim + self.v_head_dim), self.kv_lora_rank);
-        query + down + up + matrix(self.hidden_size, heads * self.v_head_dim)
-    }
-
-    /// Grouped-query attention with a norm per head on q and k.
-    fn grouped(&self, matrix: Matrix, wide: u64) -> u64 {
-        let query = matrix(self.num_attention_heads * self.head_size(), self.hidden_size);
-        let key = matrix(self.key_heads() * self.head_size(), self.hidden_size);
-        let output = matrix(self.hidden_size, self.num_attention_heads * self.head_size());
-        query + 2 * key + output + 2 * self.head_size() * wide
-    }
-
-    fn key_heads(&self) -> u64 {
+    pub(super) fn key_heads(&self) -> u64 {
         self.num_key_value_heads.unwrap_or(self.num_attention_heads)
     }
 
-    fn head_size(&self) -> u64 {
+    pub(super) fn head_size(&self) -> u64 {
         self.head_dim.unwrap_or(self.hidden_size / self.num_attention_heads.max(1))
     }
 
     /// MLA caches one latent and one rope key; others cache keys and values of every key head.
     fn kv_elements(&self) -> u64 {
-        if self.is_deepseek() {
+        if self.is_latent() {
             self.kv_lora_rank + self.qk_rope_head_dim
         } else {
             2 * self.key_heads() * self.head_size()
         }
     }
 
-    /// Per row: queries (absorbed ones too), attention output, one 64-key tile of scores, and the widest FFN's halves.
+    /// What a worker declares for each row beside the residual's width: queries (absorbed ones too) and attention
+    /// output, keys and values, gate and up of the dense and of the shared FFN, the middle of every chosen expert.
     fn activation_elements(&self) -> u64 {
-        let per_head = if self.is_deepseek() {
-            self.qk_nope_head_dim + 2 * self.qk_rope_head_dim + 2 * self.kv_lora_rank + self.v_head_dim
+        let heads = self.num_attention_heads;
+        let attention = if self.is_latent() {
+            let query = self.qk_nope_head_dim + self.qk_rope_head_dim;
+            self.q_lora_rank.unwrap_or(0) + heads * (query + 2 * self.kv_lora_rank + self.v_head_dim)
         } else {
-            2 * self.head_size()
+            2 * heads * self.head_size()
         };
-        let shared = self.n_shared_experts.unwrap_or(0) * self.moe_intermediate_size;
-        let routed = self.num_experts_per_tok * self.moe_intermediate_size;
-        let widest = self.intermediate_size.max(shared + routed);
-        self.num_attention_heads * (per_head + 64) + self.kv_elements() + 2 * widest
+        // Only latent attention comes with dense layers.
+        let dense = if self.is_latent() { self.intermediate_size } else { 0 };
+        let routed = self.num_experts_per_tok * self.expert_width();
+        attention + self.kv_elements() + 2 * (dense + self.shared_width()) + routed
     }
 }
 

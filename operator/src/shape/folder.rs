@@ -14,6 +14,8 @@ use crate::crd::{ModelShape, WeightFormat};
 
 /// The longest header of one file.
 const MAX_HEADER_BYTES: u64 = 16 << 20;
+/// Element types of routed experts.
+const FORMATS: &str = "F32, F16, BF16, F8_E4M3, U8 (MXFP4)";
 
 /// Why a folder gives no sizes.
 #[derive(Debug, thiserror::Error)]
@@ -69,8 +71,10 @@ pub fn shape(folder: &Path) -> Result<ModelShape, FolderError> {
         Some("F16") => WeightFormat::F16,
         Some("BF16") => WeightFormat::BF16,
         Some("F8_E4M3") => WeightFormat::FP8,
+        // Blocks of two numbers a byte, beside one byte of scale for each 32.
+        Some("U8") => WeightFormat::MXFP4,
         Some(other) => {
-            return Err(header(&format!("experts in {other} are not supported; supported: F32, F16, BF16, F8_E4M3")));
+            return Err(header(&format!("experts in {other} are not supported; supported: {FORMATS}")));
         }
         None => return Err(header("holds no routed expert")),
     };
@@ -133,13 +137,15 @@ impl Tally {
         if layer.is_some_and(|layer| layer >= dims.num_hidden_layers) {
             return;
         }
-        match (layer, after("experts")) {
-            (Some(layer), Some(expert)) => {
-                *self.experts.entry((layer, expert)).or_default() += bytes;
-                *self.formats.entry(format.to_owned()).or_default() += bytes;
-            }
-            _ => self.dense = self.dense.saturating_add(bytes),
-        }
+        let Some(layer) = layer.filter(|_| parts.contains(&"experts")) else {
+            self.dense = self.dense.saturating_add(bytes);
+            return;
+        };
+        *self.formats.entry(format.to_owned()).or_default() += bytes;
+        // Some files stack all experts of a layer in one tensor.
+        let (expert, own) =
+            after("experts").map_or((0, bytes / dims.n_routed_experts.max(1)), |expert| (expert, bytes));
+        *self.experts.entry((layer, expert)).or_default() += own;
     }
 }
 
@@ -174,6 +180,15 @@ mod tests {
         let shape = shape(folder(header, 192).path()).unwrap();
         assert_eq!((shape.dense_bytes, shape.expert_bytes, shape.weights), (64, 64, WeightFormat::BF16));
         assert_eq!((shape.layers, shape.moe_layers, shape.kv_elements), (2, 1, 4));
+    }
+
+    #[test]
+    fn experts_that_are_stacked_in_one_tensor_share_its_bytes() {
+        let header = r#"{"model.norm.weight":{"dtype":"BF16","shape":[4],"data_offsets":[0,8]},
+            "model.layers.1.mlp.experts.down_proj_blocks":{"dtype":"U8","shape":[2,24],"data_offsets":[8,56]},
+            "model.layers.1.mlp.experts.down_proj_scales":{"dtype":"U8","shape":[2,4],"data_offsets":[56,64]}}"#;
+        let shape = shape(folder(header, 64).path()).unwrap();
+        assert_eq!((shape.dense_bytes, shape.expert_bytes, shape.weights), (8, 28, WeightFormat::MXFP4));
     }
 
     #[test]

@@ -8,19 +8,37 @@ use crate::crd::{ModelShape, WeightFormat};
 #[must_use]
 pub fn published(source: &ModelSource) -> Option<ModelShape> {
     let ModelSource::Hub { repository, .. } = source else { return None };
-    let (dims, format) = match repository.as_str() {
-        "deepseek-ai/DeepSeek-V2-Lite" | "deepseek-ai/DeepSeek-V2-Lite-Chat" => (v2_lite(), WeightFormat::BF16),
-        "deepseek-ai/DeepSeek-V2" | "deepseek-ai/DeepSeek-V2-Chat" | "deepseek-ai/DeepSeek-V2.5" => {
-            (v2(), WeightFormat::BF16)
-        }
+    let (dims, format) = entry(repository)?;
+    dims.shape(format).ok()
+}
+
+fn entry(repository: &str) -> Option<(Dims, WeightFormat)> {
+    use WeightFormat::{BF16, FP8, MXFP4};
+    let long = |dims: Dims, max_position_embeddings| Dims { max_position_embeddings, ..dims };
+    Some(match repository {
+        "deepseek-ai/DeepSeek-V2-Lite" | "deepseek-ai/DeepSeek-V2-Lite-Chat" => (v2_lite(), BF16),
+        "deepseek-ai/DeepSeek-V2" | "deepseek-ai/DeepSeek-V2-Chat" | "deepseek-ai/DeepSeek-V2.5" => (v2(), BF16),
         "deepseek-ai/DeepSeek-V3"
         | "deepseek-ai/DeepSeek-V3-0324"
         | "deepseek-ai/DeepSeek-R1"
-        | "deepseek-ai/DeepSeek-R1-0528" => (v3(), WeightFormat::FP8),
-        "Qwen/Qwen3-30B-A3B" => (qwen3_30b_a3b(), WeightFormat::BF16),
+        | "deepseek-ai/DeepSeek-R1-0528" => (v3(), FP8),
+        "Qwen/Qwen3-30B-A3B" => (qwen3_30b_a3b(), BF16),
+        "Qwen/Qwen3-30B-A3B-Instruct-2507" | "Qwen/Qwen3-30B-A3B-Thinking-2507" => {
+            (long(qwen3_30b_a3b(), 262_144), BF16)
+        }
+        "Qwen/Qwen3-235B-A22B" => (qwen3_235b_a22b(), BF16),
+        "Qwen/Qwen3-235B-A22B-Instruct-2507" | "Qwen/Qwen3-235B-A22B-Thinking-2507" => {
+            (long(qwen3_235b_a22b(), 262_144), BF16)
+        }
+        "mistralai/Mixtral-8x7B-v0.1" | "mistralai/Mixtral-8x7B-Instruct-v0.1" => (mixtral_8x7b(), BF16),
+        "mistralai/Mixtral-8x22B-v0.1" | "mistralai/Mixtral-8x22B-Instruct-v0.1" => (mixtral_8x22b(), BF16),
+        "allenai/OLMoE-1B-7B-0924" | "allenai/OLMoE-1B-7B-0924-Instruct" | "allenai/OLMoE-1B-7B-0125-Instruct" => {
+            (olmoe_1b_7b(), BF16)
+        }
+        "openai/gpt-oss-20b" => (gpt_oss_20b(), MXFP4),
+        "openai/gpt-oss-120b" => (gpt_oss_120b(), MXFP4),
         _ => return None,
-    };
-    dims.shape(format).ok()
+    })
 }
 
 fn v3() -> Dims {
@@ -31,7 +49,6 @@ fn v3() -> Dims {
         num_hidden_layers: 61,
         num_attention_heads: 128,
         num_key_value_heads: Some(128),
-        head_dim: None,
         q_lora_rank: Some(1536),
         kv_lora_rank: 512,
         qk_nope_head_dim: 128,
@@ -44,7 +61,7 @@ fn v3() -> Dims {
         num_experts_per_tok: 8,
         moe_intermediate_size: 2048,
         max_position_embeddings: 163_840,
-        tie_word_embeddings: false,
+        ..Dims::default()
     }
 }
 
@@ -87,20 +104,89 @@ fn qwen3_30b_a3b() -> Dims {
         num_attention_heads: 32,
         num_key_value_heads: Some(4),
         head_dim: Some(128),
-        q_lora_rank: None,
-        kv_lora_rank: 0,
-        qk_nope_head_dim: 0,
-        qk_rope_head_dim: 0,
-        v_head_dim: 0,
         intermediate_size: 6144,
-        first_k_dense_replace: 0,
         n_routed_experts: 128,
-        n_shared_experts: None,
         num_experts_per_tok: 8,
         moe_intermediate_size: 768,
         max_position_embeddings: 40_960,
-        tie_word_embeddings: false,
+        ..Dims::default()
     }
+}
+
+fn qwen3_235b_a22b() -> Dims {
+    Dims {
+        hidden_size: 4096,
+        num_hidden_layers: 94,
+        num_attention_heads: 64,
+        intermediate_size: 12_288,
+        moe_intermediate_size: 1536,
+        ..qwen3_30b_a3b()
+    }
+}
+
+fn mixtral_8x7b() -> Dims {
+    Dims {
+        architectures: vec!["MixtralForCausalLM".to_owned()],
+        vocab_size: 32_000,
+        hidden_size: 4096,
+        num_hidden_layers: 32,
+        num_attention_heads: 32,
+        num_key_value_heads: Some(8),
+        intermediate_size: 14_336,
+        n_routed_experts: 8,
+        num_experts_per_tok: 2,
+        max_position_embeddings: 32_768,
+        ..Dims::default()
+    }
+}
+
+fn mixtral_8x22b() -> Dims {
+    Dims {
+        vocab_size: 32_768,
+        hidden_size: 6144,
+        num_hidden_layers: 56,
+        num_attention_heads: 48,
+        intermediate_size: 16_384,
+        max_position_embeddings: 65_536,
+        ..mixtral_8x7b()
+    }
+}
+
+fn olmoe_1b_7b() -> Dims {
+    Dims {
+        architectures: vec!["OlmoeForCausalLM".to_owned()],
+        vocab_size: 50_304,
+        hidden_size: 2048,
+        num_hidden_layers: 16,
+        num_attention_heads: 16,
+        num_key_value_heads: Some(16),
+        intermediate_size: 1024,
+        n_routed_experts: 64,
+        num_experts_per_tok: 8,
+        max_position_embeddings: 4096,
+        ..Dims::default()
+    }
+}
+
+fn gpt_oss_120b() -> Dims {
+    Dims {
+        architectures: vec!["GptOssForCausalLM".to_owned()],
+        vocab_size: 201_088,
+        hidden_size: 2880,
+        num_hidden_layers: 36,
+        num_attention_heads: 64,
+        num_key_value_heads: Some(8),
+        head_dim: Some(64),
+        intermediate_size: 2880,
+        n_routed_experts: 128,
+        num_experts_per_tok: 4,
+        max_position_embeddings: 131_072,
+        ..Dims::default()
+    }
+}
+
+fn gpt_oss_20b() -> Dims {
+    Dims { num_hidden_layers: 24, n_routed_experts: 32, ..gpt_oss_120b() }
 }
 
 #[cfg(test)]
@@ -119,6 +205,19 @@ mod tests {
         assert_eq!(total("deepseek-ai/DeepSeek-V2-Lite"), 2 * 15_706_484_224);
         assert_eq!(total("deepseek-ai/DeepSeek-V2"), 2 * 235_741_434_880);
         assert_eq!(total("Qwen/Qwen3-30B-A3B"), 2 * 30_532_122_624);
+        assert_eq!(total("Qwen/Qwen3-235B-A22B"), 2 * 235_093_634_560);
+        assert_eq!(total("mistralai/Mixtral-8x7B-v0.1"), 2 * 46_702_792_704);
+        assert_eq!(total("mistralai/Mixtral-8x22B-Instruct-v0.1"), 2 * 140_630_071_296);
+        assert_eq!(total("allenai/OLMoE-1B-7B-0924"), 2 * 6_919_161_856);
+    }
+
+    /// Of 116,829,156,672 and 20,914,757,184 parameters the matrices of the experts take 17 bytes for 32 numbers.
+    #[test]
+    fn an_mxfp4_model_keeps_everything_but_the_matrices_of_its_experts_in_bf16() {
+        let packed = |layers: i64, experts: i64| layers * experts * 3 * 2880 * 2880;
+        let expected = |all: i64, packed: i64| 2 * (all - packed) + packed / 32 * 17;
+        assert_eq!(total("openai/gpt-oss-120b"), expected(116_829_156_672, packed(36, 128)));
+        assert_eq!(total("openai/gpt-oss-20b"), expected(20_914_757_184, packed(24, 32)));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The API server's audit log as values: who called what.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
@@ -36,7 +36,7 @@ impl Call {
 
     /// The right that RBAC must grant for it: verb, group, resource. A patch answered 201 created the object.
     #[must_use]
-    pub fn rights(&self) -> Vec<(String, String, String)> {
+    pub fn rights(&self) -> Vec<Right> {
         let right = |verb: &str| (verb.to_owned(), self.group.clone(), self.resource.clone());
         let upsert = self.verb == "patch" && self.code == 201;
         [Some(right(&self.verb)), upsert.then(|| right("create"))].into_iter().flatten().collect()
@@ -66,18 +66,8 @@ impl AuditLog {
     /// # Errors
     /// When the log cannot be read or is not an audit log.
     pub fn calls_since(&self, mark: Mark, user: &str) -> Result<Vec<Call>> {
-        let bytes = std::fs::read(&self.0).with_context(|| self.0.display().to_string())?;
-        let log = std::str::from_utf8(bytes.get(mark.0..).unwrap_or_default())?;
-        // The last line may still be in the writing: it belongs to the next reading.
-        let complete = log.rfind('\n').map_or("", |end| &log[..end]);
-        let mut calls = Vec::new();
-        for line in complete.lines() {
-            let event: Event = serde_json::from_str(line).with_context(|| format!("audit line {line:?}"))?;
-            if event.user.username == user && event.stage == "ResponseComplete" {
-                calls.push(event.into_call());
-            }
-        }
-        Ok(calls)
+        let ours = |event: &Event| event.user.username == user && event.stage == "ResponseComplete";
+        Ok(self.events(mark)?.into_iter().filter(ours).map(Event::into_call).collect())
     }
 
     /// All calls of `user`.
@@ -96,14 +86,43 @@ impl AuditLog {
         Ok(self.calls_since(mark, user)?.into_iter().filter(Call::is_write).collect())
     }
 
-    /// Every right that `user` has used.
+    /// The paths, with their queries, that were listed or watched by any of `users`.
     ///
     /// # Errors
     /// As [`AuditLog::calls_since`].
-    pub fn rights_used(&self, user: &str) -> Result<BTreeSet<(String, String, String)>> {
-        Ok(self.calls(user)?.iter().flat_map(Call::rights).collect())
+    pub fn lists(&self, users: impl Fn(&str) -> bool) -> Result<BTreeSet<String>> {
+        let listed = |event: &Event| users(&event.user.username) && matches!(event.verb.as_str(), "list" | "watch");
+        Ok(self.events(Mark(0))?.into_iter().filter(listed).map(|event| event.request_uri).collect())
+    }
+
+    /// Every right that each of `users` has used or wanted: also by a watch that has not ended, and by a call that RBAC
+    /// refused.
+    ///
+    /// # Errors
+    /// As [`AuditLog::calls_since`].
+    pub fn rights_used(&self, users: impl Fn(&str) -> bool) -> Result<BTreeMap<String, BTreeSet<Right>>> {
+        let mut used: BTreeMap<String, BTreeSet<Right>> = BTreeMap::new();
+        for event in self.events(Mark(0))? {
+            if users(&event.user.username) {
+                let rights = used.entry(event.user.username.clone()).or_default();
+                rights.extend(event.into_call().rights());
+            }
+        }
+        Ok(used)
+    }
+
+    fn events(&self, mark: Mark) -> Result<Vec<Event>> {
+        let bytes = std::fs::read(&self.0).with_context(|| self.0.display().to_string())?;
+        let log = std::str::from_utf8(bytes.get(mark.0..).unwrap_or_default())?;
+        // The last line may still be in the writing: it belongs to the next reading.
+        let complete = log.rfind('\n').map_or("", |end| &log[..end]);
+        let read = |line| serde_json::from_str(line).with_context(|| format!("audit line {line:?}"));
+        complete.lines().map(read).collect()
     }
 }
+
+/// What RBAC grants: verb, API group, resource.
+pub type Right = (String, String, String);
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -179,9 +198,9 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), LOG).unwrap();
         let log = AuditLog::new(file.path().to_owned());
-        let used = log.rights_used("op").unwrap();
+        let used = log.rights_used(|user| user == "op").unwrap();
         let right = |verb: &str| (verb.to_owned(), String::new(), "services".to_owned());
-        assert_eq!(used, BTreeSet::from([right("create"), right("patch")]));
+        assert_eq!(used, BTreeMap::from([("op".to_owned(), BTreeSet::from([right("create"), right("patch")]))]));
         assert_eq!(log.writes_since(log.mark().unwrap(), "op").unwrap(), vec![]);
         assert_eq!(log.writes_since(Mark(0), "op").unwrap().len(), 1);
     }

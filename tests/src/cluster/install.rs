@@ -1,6 +1,8 @@
 //! The chart, installed as users install it, except that its operator runs outside as a process of the test.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result};
 use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
@@ -28,12 +30,33 @@ pub(super) async fn crd(cluster: &Cluster) -> Result<()> {
 }
 
 /// Which rights the chart gives.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Mode {
     /// A ClusterRole: every namespace, and Nodes.
     Cluster,
     /// Roles of one namespace.
     Namespaced,
+}
+
+impl Mode {
+    /// What Helm is told.
+    #[must_use]
+    pub fn values(self) -> [&'static str; 4] {
+        let mode = match self {
+            Self::Cluster => "mode=cluster",
+            Self::Namespaced => "mode=namespaced",
+        };
+        ["--set", mode, "--set", "crd.install=false,replicas=0"]
+    }
+}
+
+/// The operators' users of this process, and which rights each was given.
+static USERS: Mutex<BTreeMap<String, Mode>> = Mutex::new(BTreeMap::new());
+
+/// Every user that an [`Install`] has made so far and that kept all its rights.
+#[must_use]
+pub fn users() -> BTreeMap<String, Mode> {
+    USERS.lock().unwrap_or_else(PoisonError::into_inner).clone()
 }
 
 /// One release of the chart, without operator pods.
@@ -51,13 +74,11 @@ impl Install {
     /// # Errors
     /// What Helm or the API server refuses.
     pub async fn new(namespace: &str, mode: Mode) -> Result<Self> {
-        let word = match mode {
-            Mode::Cluster => "mode=cluster",
-            Mode::Namespaced => "mode=namespaced",
-        };
-        let values = ["--set", word, "--set", "crd.install=false,replicas=0"];
-        helm(&[&["install", "shoal", "charts/shoal", "--namespace", namespace], &values[..]].concat()).await?;
-        Ok(Self { namespace: namespace.to_owned(), mode })
+        let words = ["install", "shoal", "charts/shoal", "--namespace", namespace];
+        helm(&[&words[..], &mode.values()].concat()).await?;
+        let install = Self { namespace: namespace.to_owned(), mode };
+        USERS.lock().unwrap_or_else(PoisonError::into_inner).insert(install.user(), mode);
+        Ok(install)
     }
 
     /// `helm uninstall`: its rights are gone afterwards.
@@ -66,6 +87,11 @@ impl Install {
     /// What Helm or the API server refuses.
     pub async fn uninstall(&self) -> Result<()> {
         helm(&["uninstall", "shoal", "--namespace", &self.namespace]).await.map(drop)
+    }
+
+    /// A test is about to take rights away: what this user is refused from now on is no lack of the chart's.
+    pub fn set_aside(&self) {
+        USERS.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.user());
     }
 
     /// The operator's user, as the audit log names it.

@@ -77,6 +77,17 @@ impl Operator {
         std::fs::read_to_string(&self.log).with_context(|| self.log.display().to_string())
     }
 
+    /// Sends `signal`: SIGSTOP and SIGCONT make it miss what happens in between.
+    ///
+    /// # Errors
+    /// When it has already ended.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        let Some(pid) = self.child.id().and_then(|id| Pid::from_raw(id.cast_signed())) else {
+            bail!("the operator ended by itself; its log:\n{}", self.log()?);
+        };
+        Ok(kill_process(pid, signal)?)
+    }
+
     /// Waits until it ends by itself.
     ///
     /// # Errors
@@ -99,10 +110,7 @@ impl Operator {
     /// # Errors
     /// When it has already ended, or has not ended after 15 seconds.
     pub async fn stop(mut self) -> Result<ExitStatus> {
-        let Some(pid) = self.child.id().and_then(|id| Pid::from_raw(id.cast_signed())) else {
-            bail!("the operator ended by itself; its log:\n{}", self.log()?);
-        };
-        kill_process(pid, Signal::TERM)?;
+        self.signal(Signal::TERM)?;
         let status = tokio::time::timeout(Duration::from_secs(15), self.child.wait()).await;
         Ok(status.context("the operator ignores SIGTERM")??)
     }

@@ -1,6 +1,7 @@
 //! The real kubectl and helm, and the `shoal` under test, as an administrator runs them.
 
 use std::ffi::OsStr;
+use std::path::Path;
 use std::process::Stdio;
 
 use anyhow::{Context, Result, bail};
@@ -41,9 +42,24 @@ pub async fn shoal(args: &[&str]) -> Result<String> {
     run(&binary("shoal")?.display().to_string(), args, "").await
 }
 
+/// As [`shoal`], with the rights of this kubeconfig.
+///
+/// # Errors
+/// When it fails: the message holds its standard error.
+pub async fn shoal_as(kubeconfig: &Path, args: &[&str]) -> Result<String> {
+    let mut command = Command::new(binary("shoal")?);
+    command.env("KUBECONFIG", kubeconfig);
+    answer(command, args, "").await
+}
+
 async fn run(program: &str, args: &[&str], input: &str) -> Result<String> {
+    answer(Command::new(program), args, input).await
+}
+
+async fn answer(mut command: Command, args: &[&str], input: &str) -> Result<String> {
+    let program = command.as_std().get_program().to_string_lossy().into_owned();
     let words = || args.join(" ");
-    let mut child = Command::new(program)
+    let mut child = command
         .args(args.iter().map(OsStr::new))
         .current_dir(repository())
         .stdin(Stdio::piped())

@@ -9,8 +9,6 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
 use shoal_proto::INFERENCE_SERVICE;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 use tonic::transport::Endpoint;
 use tonic_health::pb::HealthCheckRequest;
@@ -18,6 +16,7 @@ use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
 use super::Ports;
+use crate::monitoring::page;
 use crate::paths::binary;
 
 /// Between two looks at a worker that starts.
@@ -33,8 +32,9 @@ pub struct Worker {
     pub grpc: SocketAddr,
     /// Where its peers call.
     pub shard: SocketAddr,
+    /// Where `/metrics` is.
+    pub http: SocketAddr,
     health: SocketAddr,
-    http: SocketAddr,
     child: Child,
     log: PathBuf,
 }
@@ -126,6 +126,21 @@ impl Worker {
         self.child.wait().await.context("waiting for a worker")
     }
 
+    /// Bytes of memory that the process has now: anonymous and of files.
+    ///
+    /// # Errors
+    /// When the process is gone.
+    pub fn memory(&self) -> Result<u64> {
+        let id = self.child.id().with_context(|| format!("rank {} is gone", self.rank))?;
+        let status = std::fs::read_to_string(format!("/proc/{id}/status")).context("the worker's status")?;
+        let kibibytes = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name));
+            let number = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+            number.with_context(|| format!("no {name} in the worker's status"))
+        };
+        Ok((kibibytes("RssAnon:")? + kibibytes("RssFile:")?) * 1024)
+    }
+
     /// Everything that the worker has logged.
     #[must_use]
     pub fn log(&self) -> String {
@@ -160,10 +175,7 @@ impl Worker {
     /// # Errors
     /// When the page or the series is missing.
     pub async fn metric(&self, series: &str) -> Result<u64> {
-        let mut stream = TcpStream::connect(self.http).await.context("the metrics port")?;
-        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: worker\r\nConnection: close\r\n\r\n").await?;
-        let mut page = String::new();
-        stream.read_to_string(&mut page).await.context("the metrics page")?;
+        let page = page(self.http).await?;
         let line = page.lines().find(|line| !line.starts_with('#') && line.contains(series));
         let line = line.with_context(|| format!("no series with {series:?} in:\n{page}"))?;
         let value = line.rsplit(' ').next().unwrap_or_default();

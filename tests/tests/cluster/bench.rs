@@ -190,6 +190,15 @@ impl Bench<'_> {
         Ok(writes)
     }
 
+    /// Starts an operator with the API fault `fault` in the place of the one that runs.
+    pub(crate) async fn replace_operator(&mut self, fault: &str) -> Result<()> {
+        let env = [&ENV[..], &[("SHOAL_API_FAULT", fault)]].concat();
+        let next = Operator::start_with(self.cluster, &self.install, &env).await?;
+        // Whether it had begun or not: a lease that it held is released.
+        let _ = std::mem::replace(&mut self.operator, next).stop().await;
+        Ok(())
+    }
+
     /// Kills the operator and starts another.
     pub(crate) async fn restart_operator(&mut self) -> Result<()> {
         let next = Operator::start_with(self.cluster, &self.install, &ENV).await?;

@@ -3,11 +3,22 @@
 use anyhow::{Result, ensure};
 use kube::core::ObjectList;
 use pretty_assertions::assert_eq;
-use shoal_operator::crd::ModelDeployment;
+use serde_json::json;
+use shoal_operator::crd::{ModelDeployment, ModelDeploymentStatus};
 use shoal_tests::cluster::install::Mode;
-use shoal_tests::cluster::tools::{kubectl, shoal};
+use shoal_tests::cluster::pods;
+use shoal_tests::cluster::tools::{kubectl, shoal, shoal_as};
+use shoal_tests::node::Following;
 
-use super::bench::{picture, tiny, with_operator};
+use super::bench::{Bench, picture, tiny, with_operator};
+
+/// What a command that must fail says.
+async fn refusal(args: &[&str]) -> Result<String> {
+    match shoal(args).await {
+        Ok(answer) => anyhow::bail!("shoal {} should fail; it says {answer}", args.join(" ")),
+        Err(error) => Ok(error.to_string()),
+    }
+}
 
 pub(crate) async fn shoal_status_tells_what_kubectl_tells_and_why() -> Result<()> {
     with_operator(Mode::Cluster, async |bench| {
@@ -26,12 +37,37 @@ pub(crate) async fn shoal_status_tells_what_kubectl_tells_and_why() -> Result<()
         assert_eq!(read(&object)?.status, read(&theirs)?.status);
         let list = shoal(&[&["status", "-o", "yaml"][..], &namespace].concat()).await?;
         assert_eq!(serde_yaml::from_str::<ObjectList<ModelDeployment>>(&list)?.items.len(), 1);
-        let missing = shoal(&[&["status", "large"][..], &namespace].concat()).await;
-        let missing = missing.expect_err("there is no such model").to_string();
-        ensure!(missing.contains(&format!("namespace {} has no ModelDeployment large", bench.namespace)), "{missing}");
-        Ok(())
+        let everywhere = shoal(&["status", "-A"]).await?;
+        ensure!(everywhere.lines().any(|line| line.starts_with(&format!("{}  ", bench.namespace))), "{everywhere}");
+        what_cannot_be_shown(bench).await
     })
     .await
+}
+
+/// Each refusal names what was asked for and what is allowed.
+async fn what_cannot_be_shown(bench: &Bench<'_>) -> Result<()> {
+    let n = bench.namespace;
+    let missing = format!("namespace {n} has no ModelDeployment large; it has tiny");
+    for (args, words) in [
+        (&["status", "large", "-n", n][..], missing.as_str()),
+        (&["logs", "large", "-n", n], &missing),
+        (&["restart", "large", "-n", n], &missing),
+        (&["status", "tiny", "-n", "nowhere"], "namespace nowhere has no ModelDeployment tiny; it has none"),
+        (&["status", "tiny", "-n", n, "-o", "wide"], "[possible values: table, json, yaml]"),
+        (&["status", "tiny", "-A"], "cannot be used with"),
+        (&["logs", "tiny", "-n", n, "--since", "5"], "such as 90s, 5m or 1h30m"),
+        (&["logs", "tiny", "-n", n, "--tail=-1"], "-1 is not in 0.."),
+        (&["logs", "tiny", "-n", n, "--follow", "--previous"], "cannot be used with"),
+        (&["completions", "tcsh"], "[possible values: bash, elvish, fish, powershell, zsh]"),
+    ] {
+        let answer = refusal(args).await?;
+        ensure!(answer.contains(words), "{words:?} is not in {answer:?}");
+    }
+    // The operator's own account may list and watch models, but neither get nor patch them.
+    let kubeconfig = bench.install.kubeconfig(bench.cluster).await?;
+    let answer = shoal_as(&kubeconfig, &["restart", "tiny", "-n", n]).await.expect_err("it may not").to_string();
+    ensure!(answer.contains("cannot read the ModelDeployment") && answer.contains("forbidden"), "{answer}");
+    Ok(())
 }
 
 pub(crate) async fn shoal_restart_replaces_every_group_by_a_rollout() -> Result<()> {
@@ -39,15 +75,54 @@ pub(crate) async fn shoal_restart_replaces_every_group_by_a_rollout() -> Result<
         let before = bench.serve(&tiny(2)?).await?.status.unwrap_or_default();
         let mut letters = Vec::new();
         assert_eq!(picture(&before, &mut letters, true), "A0e1+ A1e1+");
-        shoal(&["restart", "tiny", "-n", bench.namespace]).await?;
-        let done = |status: &shoal_operator::crd::ModelDeploymentStatus| {
-            picture(status, &mut letters.clone(), true) == "B2e1+ B3e1+"
-        };
-        bench.until("tiny", "two groups of another revision", done).await?;
-        bench.ready("tiny").await?;
-        let missing = shoal(&["restart", "large", "-n", bench.namespace]).await;
-        let missing = missing.expect_err("there is no such model").to_string();
-        ensure!(missing.contains("has no ModelDeployment large"), "{missing}");
+        let mut all = Following::command(&["status", "--watch", "-n", bench.namespace])?;
+        all.line_that("the model as it is", |line| words(line)[..3] == ["tiny", "True", "2/2"]).await?;
+        let said = shoal(&["restart", "tiny", "--watch", "-n", bench.namespace]).await?;
+        let last = said.lines().last().unwrap_or_default();
+        assert_eq!(last, "tiny: restarted; 2 of 2 groups are available", "{said}");
+        let status = bench.ready("tiny").await?.status.unwrap_or_default();
+        assert_eq!(picture(&status, &mut letters, true), "B2e1+ B3e1+");
+        all.line_that("the rollout", |line| line.ends_with("  RollingOut")).await?;
+        kubectl(&["delete", "modeldep", "tiny", "-n", bench.namespace]).await?;
+        all.line_that("the end", |line| line.ends_with("  Deleted")).await?;
+        Ok(())
+    })
+    .await
+}
+
+fn words(line: &str) -> Vec<&str> {
+    let mut words: Vec<_> = line.split_whitespace().collect();
+    words.resize(words.len().max(3), "");
+    words
+}
+
+pub(crate) async fn a_restart_that_cannot_go_on_says_why_and_fails() -> Result<()> {
+    with_operator(Mode::Cluster, async |bench| {
+        bench.serve(&tiny(1)?).await?;
+        bench.edit("tiny", json!({"spec": {"model": {"source": "file:///../etc"}}})).await?;
+        bench.condition("tiny", "Stalled", "True").await?;
+        let answer = refusal(&["restart", "tiny", "--watch", "-n", bench.namespace]).await?;
+        ensure!(answer.contains("the restart of tiny is stalled: InvalidSource: spec.model.source"), "{answer}");
+        Ok(())
+    })
+    .await
+}
+
+/// Fake nodes have no logs, but what the operator told of the lost group stays.
+pub(crate) async fn shoal_logs_keeps_the_last_words_of_a_lost_group() -> Result<()> {
+    with_operator(Mode::Cluster, async |bench| {
+        bench.serve(&tiny(2)?).await?;
+        let victim = format!("{}=1,{}=0", "inference.shoal.dev/group", "inference.shoal.dev/rank");
+        let victims = pods::list(bench.cluster, bench.namespace, &victim).await?;
+        let name = victims[0].metadata.name.clone().unwrap_or_default();
+        pods::fail(bench.cluster, bench.namespace, &name, "OOMKilled", 137).await?;
+        let reborn = |status: &ModelDeploymentStatus| picture(status, &mut Vec::new(), true) == "A0e1+ A1e2+";
+        bench.until("tiny", "group 1 under epoch 2", reborn).await?;
+        let previous = ["logs", "tiny", "-n", bench.namespace, "--previous"];
+        let said = shoal(&previous).await?;
+        let words = "operator | group 1 epoch 1 lost a shard (OutOfMemory): shard 0: OOMKilled (exit code 137) ended by the test";
+        ensure!(said.lines().any(|line| line.starts_with(words)), "{said}");
+        assert_eq!(shoal(&[&previous[..], &["--group=0"]].concat()).await?, "");
         Ok(())
     })
     .await

@@ -11,16 +11,12 @@ use kube::Api;
 use kube::api::{DeleteParams, ListParams};
 use shoal_operator::crd::{GroupPhase, ModelDeploymentStatus};
 use shoal_operator::names::label;
-use shoal_tests::cluster::install::{Install, Mode};
-use shoal_tests::cluster::namespace::with_temp_ns;
+use shoal_tests::cluster::install::Mode;
 use shoal_tests::cluster::operator::Operator;
 use shoal_tests::cluster::wait::await_value;
 
-use super::bench::{Bench, ENV, Room, number, tiny, with_operator};
-use super::scenario::{STAGES, live};
-
-/// Lives at once, each in a namespace of its own: mostly they wait for leases and back-offs.
-const LANES: usize = 6;
+use super::bench::{Bench, ENV, number, tiny, with_operator};
+use super::scenario::{Life, STAGES, lives, undisturbed};
 
 /// When the operator is killed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,27 +57,13 @@ impl Points {
 }
 
 pub(crate) async fn killed_before_or_after_any_write_it_leaves_the_same_as_undisturbed() -> Result<()> {
-    let mut expected = Vec::new();
-    with_temp_ns(async |cluster, namespace| {
-        let install = Install::new(namespace, Mode::Cluster).await?;
-        expected = live(Room { cluster, namespace }, &install, &STAGES, (None, &[])).await?.snapshots;
+    let expected = undisturbed(Mode::Cluster, &STAGES).await?;
+    let points = Points::default();
+    let lived = |point: Point, life: Life| {
+        points.lived(point, life.ended);
         Ok(())
-    })
-    .await?;
-    let (points, expected) = (Points::default(), expected.as_slice());
-    let lane = async || {
-        with_temp_ns(async |cluster, namespace| {
-            let install = Install::new(namespace, Mode::Cluster).await?;
-            while let Some(point) = points.next() {
-                let fault = point.to_string();
-                let life = live(Room { cluster, namespace }, &install, &STAGES, (Some(&fault), expected)).await;
-                points.lived(point, life.with_context(|| fault)?.ended);
-            }
-            Ok(())
-        })
-        .await
     };
-    try_join_all((0..LANES).map(|_| lane())).await?;
+    lives(Mode::Cluster, (&STAGES, &expected), || points.next(), lived).await?;
     let writes = points.reached.get();
     println!("crash points: before and after each of {writes} writes, {} lives", 2 * writes);
     ensure!(writes >= 30, "only {writes} writes killed: the fault does not strike");

@@ -48,7 +48,7 @@ fn shown(status: &ModelDeploymentStatus) -> String {
 }
 
 /// Compares with the committed file; `SHOAL_BLESS=1` writes it instead.
-fn compare(name: &str, found: &str) -> Result<()> {
+pub(crate) fn compare(name: &str, found: &str) -> Result<()> {
     let path: PathBuf = repository().join("tests/tests/cluster/expected").join(format!("{name}.txt"));
     if std::env::var_os("SHOAL_BLESS").is_some() {
         std::fs::write(&path, found)?;

@@ -4,9 +4,12 @@
 //! slots the groups took (a new group takes a slot of which no pod is left).
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use anyhow::{Context, Result, bail, ensure};
-use k8s_openapi::api::core::v1::{Pod, Service};
+use futures::future::try_join_all;
+use k8s_openapi::api::core::v1::{Pod, Secret, Service};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::api::{DeleteParams, ListParams, PostParams};
 use kube::{Api, ResourceExt as _};
 use pretty_assertions::StrComparison;
@@ -14,7 +17,8 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use shoal_operator::crd::{GroupPhase, ModelDeployment, ModelDeploymentStatus};
 use shoal_operator::names::label;
-use shoal_tests::cluster::install::Install;
+use shoal_tests::cluster::install::{Install, Mode};
+use shoal_tests::cluster::namespace::with_temp_ns;
 use shoal_tests::cluster::operator::Operator;
 use shoal_tests::cluster::pods;
 use shoal_tests::cluster::wait::{await_gone, await_value};
@@ -23,6 +27,9 @@ use super::bench::{ENV, Room, tiny};
 
 /// What happens to the model after it was created, in order; then it is deleted.
 pub(crate) const STAGES: [Stage; 4] = [Stage::Create, Stage::Scale, Stage::Edit, Stage::Lose];
+
+/// Lives at once: mostly they wait for leases and back-offs.
+const LANES: usize = 6;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stage {
@@ -42,6 +49,8 @@ pub(crate) struct Life {
     pub(crate) snapshots: Vec<String>,
     /// Whether the operator ended on the way and was started again, as its Deployment would.
     pub(crate) ended: bool,
+    /// How many calls the fault struck.
+    pub(crate) struck: usize,
 }
 
 /// Lives `stages` and the deletion under an operator with the API fault `fault`; one that ends is followed by one
@@ -55,7 +64,9 @@ pub(crate) async fn live(
     let mut env = ENV.to_vec();
     env.extend(fault.map(|fault| ("SHOAL_API_FAULT", fault)));
     let mut operator = Operator::start_with(room.cluster, install, &env).await?;
-    let mut ended = false;
+    let struck =
+        |operator: &Operator| Ok::<_, anyhow::Error>(operator.log()?.matches("\"message\":\"API fault\"").count());
+    let (mut ended, before) = (false, struck(&operator)?);
     let snapshots = {
         let follow = async {
             operator.ended().await?;
@@ -69,9 +80,10 @@ pub(crate) async fn live(
             followed = follow => followed?,
         }
     };
+    let struck = struck(&operator)? - before;
     // It may be gone already; if not, it gives its lease to the next life's.
     let _ = operator.stop().await;
-    Ok(Life { snapshots, ended })
+    Ok(Life { snapshots, ended, struck })
 }
 
 async fn stages_of(room: Room<'_>, stages: &[Stage], expected: &[String]) -> Result<Vec<String>> {
@@ -84,7 +96,9 @@ async fn stages_of(room: Room<'_>, stages: &[Stage], expected: &[String]) -> Res
     room.models().delete("tiny", &DeleteParams::default()).await?;
     await_gone(&room.models(), "tiny").await?;
     await_value("nothing of the model", async || {
-        Ok((room.pods("tiny").await?.is_empty() && services(room).await?.is_empty()).then_some(()))
+        let nothing =
+            services(room).await?.is_empty() && policies(room).await?.is_empty() && secrets(room).await?.is_empty();
+        Ok((nothing && room.pods("tiny").await?.is_empty()).then_some(()))
     })
     .await?;
     Ok(snapshots)
@@ -130,13 +144,20 @@ async fn snapshot(room: Room<'_>, stage: Stage) -> Result<Option<String>> {
         return Ok(None);
     }
     distinct(&pods)?;
+    let secrets = secrets(room).await?;
     let mut all = json!({
         "model": {"spec": model.spec, "status": status},
         "pods": pods.iter().map(parts).collect::<Result<Vec<_>>>()?,
         "services": services(room).await?.iter().map(parts).collect::<Result<Vec<_>>>()?,
+        "policies": policies(room).await?.iter().map(parts).collect::<Result<Vec<_>>>()?,
+        "secrets": secrets.iter().map(parts).collect::<Result<Vec<_>>>()?,
     });
     scrub(&mut all);
-    Ok(Some(renamed(serde_json::to_string_pretty(&all)?, &model, &pods)))
+    let mut text = renamed(serde_json::to_string_pretty(&all)?, &model, &pods);
+    for secret in &secrets {
+        text = text.replace(&secret.name_any(), &format!("PAIR-{}", revision(secret)));
+    }
+    Ok(Some(text))
 }
 
 fn is_settled(model: &ModelDeployment, status: &ModelDeploymentStatus, stage: Stage) -> bool {
@@ -145,6 +166,41 @@ fn is_settled(model: &ModelDeployment, status: &ModelDeploymentStatus, stage: St
     let formed_again = status.groups.iter().any(|group| group.epoch > 1);
     let current = status.observed_generation == model.metadata.generation;
     current && ready && all && (stage != Stage::Lose || formed_again)
+}
+
+/// Lives in [`LANES`] namespaces at once, one after the other in each, as long as `next` gives a fault; `lived` is told how
+/// each went.
+pub(crate) async fn lives<T: fmt::Display>(
+    mode: Mode,
+    (stages, expected): (&[Stage], &[String]),
+    next: impl Fn() -> Option<T>,
+    lived: impl Fn(T, Life) -> Result<()>,
+) -> Result<()> {
+    let lane = async || {
+        with_temp_ns(async |cluster, namespace| {
+            let install = Install::new(namespace, mode).await?;
+            while let Some(fault) = next() {
+                let text = fault.to_string();
+                let life = live(Room { cluster, namespace }, &install, stages, (Some(&text), expected)).await;
+                lived(fault, life.with_context(|| text.clone())?).with_context(|| text)?;
+            }
+            Ok(())
+        })
+        .await
+    };
+    try_join_all((0..LANES).map(|_| lane())).await.map(drop)
+}
+
+/// What an undisturbed life leaves after each of `stages`.
+pub(crate) async fn undisturbed(mode: Mode, stages: &[Stage]) -> Result<Vec<String>> {
+    let mut snapshots = Vec::new();
+    with_temp_ns(async |cluster, namespace| {
+        let install = Install::new(namespace, mode).await?;
+        snapshots = live(Room { cluster, namespace }, &install, stages, (None, &[])).await?.snapshots;
+        Ok(())
+    })
+    .await?;
+    Ok(snapshots)
 }
 
 /// No two pods have one place: a duplicate would.
@@ -163,6 +219,23 @@ async fn services(room: Room<'_>) -> Result<Vec<Service>> {
     let mut items = api.list(&ListParams::default().labels(label::MODEL)).await?.items;
     items.sort_by_key(Service::name_any);
     Ok(items)
+}
+
+async fn policies(room: Room<'_>) -> Result<Vec<NetworkPolicy>> {
+    let api: Api<NetworkPolicy> = Api::namespaced(room.cluster.client(), room.namespace);
+    Ok(api.list(&ListParams::default().labels(label::MODEL)).await?.items)
+}
+
+/// By revision, for their names hash the UID.
+async fn secrets(room: Room<'_>) -> Result<Vec<Secret>> {
+    let api: Api<Secret> = Api::namespaced(room.cluster.client(), room.namespace);
+    let mut items = api.list(&ListParams::default().labels(label::MODEL)).await?.items;
+    items.sort_by_key(revision);
+    Ok(items)
+}
+
+fn revision(secret: &Secret) -> String {
+    secret.labels().get(label::REVISION).cloned().unwrap_or_default()
 }
 
 fn parts<K: kube::Resource + Serialize>(object: &K) -> Result<Value> {

@@ -1,6 +1,7 @@
 //! The flags as they are written. Never checks one against another.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use super::Numerics;
 use crate::engine::fault::Fault;
@@ -29,9 +30,9 @@ pub struct Args {
     /// Where the other shards of the group call
     #[arg(long, value_name = "ADDR")]
     pub shard_listen: Option<SocketAddr>,
-    /// Certificates for the traffic between shards (not supported yet)
+    /// Folder with tls.crt and tls.key: every shard holds this pair, and a peer must present this very certificate
     #[arg(long, value_name = "DIR")]
-    pub shard_tls: Option<String>,
+    pub shard_tls: Option<PathBuf>,
     /// Allow plaintext between shards on an address other than loopback
     #[arg(long)]
     pub insecure_shard_traffic: bool,

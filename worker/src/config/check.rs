@@ -121,7 +121,8 @@ fn shards(args: &Args) -> Result<Shards, ConfigError> {
     if let Some(bad) = args.peers.iter().find(|peer| !is_host_and_port(peer)) {
         return Err(refused("--peers", bad, "allowed: host:port"));
     }
-    Ok(Shards { listen, peers: args.peers.clone(), placement: placement(text, size)? })
+    let tls = args.shard_tls.clone();
+    Ok(Shards { listen, tls, peers: args.peers.clone(), placement: placement(text, size)? })
 }
 
 fn placement(text: &str, size: usize) -> Result<Placement, ConfigError> {
@@ -135,14 +136,17 @@ fn placement(text: &str, size: usize) -> Result<Placement, ConfigError> {
 
 /// Plaintext between shards stays on this host unless somebody took responsibility.
 fn security(args: &Args) -> Result<(), ConfigError> {
-    if let Some(directory) = &args.shard_tls {
-        return Err(refused("--shard-tls", directory, "not supported yet; allowed: --insecure-shard-traffic"));
+    if let Some(directory) = args.shard_tls.as_ref().filter(|_| args.insecure_shard_traffic) {
+        let found = directory.display().to_string();
+        return Err(refused("--shard-tls", found, "not together with --insecure-shard-traffic"));
     }
+    let allowed = args.shard_tls.is_some() || args.insecure_shard_traffic;
     match args.shard_listen {
-        Some(address) if !address.ip().is_loopback() && !args.insecure_shard_traffic => Err(refused(
+        Some(address) if !address.ip().is_loopback() && !allowed => Err(refused(
             "--shard-listen",
             address.to_string(),
-            "not loopback, and the traffic between shards is plaintext; say --insecure-shard-traffic to allow it",
+            "not loopback, and the traffic between shards is plaintext; give --shard-tls DIR, or say \
+             --insecure-shard-traffic to allow it",
         )),
         _ => Ok(()),
     }

@@ -50,6 +50,7 @@ fn a_shard_knows_its_peers_and_its_experts() {
             epoch: 7,
             shards: Some(Shards {
                 listen: SocketAddr::from(([127, 0, 0, 1], 2)),
+                tls: None,
                 peers: vec!["a:1".into(), "b:2".into()],
                 placement: Placement::even(10, 2).unwrap(),
             }),
@@ -74,6 +75,13 @@ fn a_switch_can_be_a_variable() {
 }
 
 #[test]
+fn a_certificate_allows_every_address() {
+    let line = PAIR.replace("127.0.0.1:2", "0.0.0.0:2");
+    let shards = parse(&format!("{line} --shard-tls /certs")).unwrap().group.shards.unwrap();
+    assert_eq!(shards.tls, Some(PathBuf::from("/certs")));
+}
+
+#[test]
 fn a_list_of_peers_in_a_variable_is_replaced_whole_by_the_flag() {
     let config = parse_with(PAIR, &[("SHOAL_PEERS", "x:1,y:2,z:3")]).unwrap();
     assert_eq!(config.group.shards.unwrap().peers, ["a:1", "b:2"]);
@@ -95,7 +103,10 @@ fn a_list_of_peers_in_a_variable_is_replaced_whole_by_the_flag() {
 #[case("--model /m --backend cuda", "--backend cuda: not in this build; allowed: auto, cpu")]
 #[case("--model /m --cpu-level sse9", "--cpu-level sse9: unknown; allowed: scalar, avx2, avx512")]
 #[case("--model /m --backend tpu", "--backend tpu: unknown; allowed: auto, cpu, wgpu, cuda")]
-#[case("--model /m --shard-tls /certs", "--shard-tls /certs: not supported yet; allowed: --insecure-shard-traffic")]
+#[case(
+    "--model /m --shard-tls /certs --insecure-shard-traffic",
+    "--shard-tls /certs: not together with --insecure-shard-traffic"
+)]
 #[case("--model /m --shard-listen 0.0.0.0:1", "--shard-listen 0.0.0.0:1: not loopback")]
 #[case(
     "--model /m --size 2 --placement PLACEMENT2 --peers a:1,b:2",

@@ -29,6 +29,7 @@ use crate::shards::heartbeat::monitor;
 use crate::shards::identity::{hex, identity};
 use crate::shards::link::Link;
 use crate::shards::server::{ShardService, serve};
+use crate::shards::tls::Tls;
 
 /// Threads of the shard protocol's runtime: streams encode on one while heartbeats go on the other.
 const PROTOCOL_THREADS: usize = 2;
@@ -40,11 +41,11 @@ const PROTOCOL_THREADS: usize = 2;
 pub fn start(config: EngineConfig) -> Result<EngineHandle, EngineError> {
     let (submissions, inbox) = mpsc::channel(config.capacity.queue.max(1));
     let (handle, parts, answers) = seam(&config, &submissions);
-    let EngineConfig { model, capacity, group: place, probe_token, fault, .. } = config;
+    let EngineConfig { model, capacity, group: place, tls, probe_token, fault, .. } = config;
     let stats = Arc::clone(&handle.stats);
     let group = Arc::new(Group::new(parts, Instant::now()));
     let listener = place.as_ref().map(listen).transpose()?;
-    let mut protocol = Protocol { group: Arc::clone(&group), links: vec![], server: None, fault, probe_token };
+    let mut protocol = Protocol { group: Arc::clone(&group), links: vec![], server: None, tls, fault, probe_token };
     let exchange = match (place, listener) {
         (Some(place), Some(listener)) => Some(protocol.join(&model, &place, listener, answers)?),
         _ => None,
@@ -129,6 +130,7 @@ struct Protocol {
     group: Arc<Group>,
     links: Vec<(Link, mpsc::Receiver<Vec<shoal_proto::shard::Rows>>)>,
     server: Option<(std::net::TcpListener, SyncSender<Job>)>,
+    tls: Option<Tls>,
     fault: Option<Fault>,
     probe_token: u32,
 }
@@ -152,7 +154,10 @@ impl Protocol {
         for (rank, address) in (0..).zip(&place.peers).filter(|(rank, _)| *rank != place.rank) {
             let (link, work) = mpsc::channel(OUTSTANDING);
             let group = Arc::clone(&self.group);
-            self.links.push((Link { group, rank, address: address.clone(), keep: link.clone() }, work));
+            self.links.push((
+                Link { group, rank, address: address.clone(), tls: self.tls.clone(), keep: link.clone() },
+                work,
+            ));
             let owned = place.placement.ranges(rank as usize).to_vec();
             if let Some(ports) = model.peers.get(rank as usize).copied().flatten() {
                 owners.push(Owner { rank, owned, ports, link });
@@ -205,7 +210,7 @@ impl Protocol {
             tokio::spawn(async move {
                 let group = Arc::clone(&service.group);
                 let result = match TcpListener::from_std(listener) {
-                    Ok(listener) => serve(service, listener).await.map_err(|error| error.to_string()),
+                    Ok(listener) => serve(service, listener, self.tls).await.map_err(|error| error.to_string()),
                     Err(error) => Err(error.to_string()),
                 };
                 if let Err(error) = result {

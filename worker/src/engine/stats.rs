@@ -23,6 +23,14 @@ pub struct EngineStats {
     pub numeric_faults: AtomicU64,
     /// Counter: times that the group was lost; at most one an epoch.
     pub peer_losses: AtomicU64,
+    /// Counter: connections to the shard port refused because they were plaintext.
+    pub refused_plaintext: AtomicU64,
+    /// Counter: the same, for another certificate or none.
+    pub refused_certificate: AtomicU64,
+    /// Counter: the same, for a certificate that is not valid now.
+    pub refused_expired: AtomicU64,
+    /// Counter: the same, for any other failed handshake.
+    pub refused_handshake: AtomicU64,
     /// Gauge: requests waiting.
     pub waiting: AtomicU64,
     /// Gauge: requests running.

@@ -50,7 +50,7 @@ fn engine(name: &str, group: Option<GroupConfig>, fault: Option<Fault>) -> Engin
         dead: Duration::from_secs(2),
         ..Timing::default()
     };
-    start(EngineConfig { model, capacity, group, probe_token: 0, timing, fault }).unwrap()
+    start(EngineConfig { model, capacity, group, tls: None, probe_token: 0, timing, fault }).unwrap()
 }
 
 impl Engines {

@@ -45,6 +45,17 @@ impl Collector for EngineCollector {
             ],
         )?;
         page.family(
+            ("shard_refusals", "Connections refused on the shard port, by reason"),
+            MetricType::Counter,
+            "reason",
+            &[
+                ("plaintext", &stats.refused_plaintext),
+                ("certificate", &stats.refused_certificate),
+                ("expired", &stats.refused_expired),
+                ("handshake", &stats.refused_handshake),
+            ],
+        )?;
+        page.family(
             ("sequences", "Sequences, by what they do"),
             MetricType::Gauge,
             "state",

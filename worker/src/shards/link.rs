@@ -18,6 +18,7 @@ use tonic::Streaming;
 
 use super::OUTSTANDING;
 use super::group::Group;
+use super::tls::Tls;
 use crate::engine::handle::DrainPhase;
 use dial::{DialError, Stream};
 
@@ -32,6 +33,8 @@ pub struct Link {
     pub rank: u32,
     /// `host:port`, resolved anew at each dial.
     pub address: String,
+    /// How the peer is dialled; `None`: in plaintext.
+    pub tls: Option<Tls>,
     /// The way in, kept so that a peer without experts has a stream too.
     pub keep: mpsc::Sender<Vec<Rows>>,
 }
@@ -58,7 +61,7 @@ impl Link {
         let mut down_since = Instant::now();
         let mut last_complaint = String::new();
         while self.group.phase() < DrainPhase::Done {
-            let why = match dial::connect(&self.group, self.rank, &self.address).await {
+            let why = match dial::connect(&self).await {
                 Ok(stream) => {
                     self.group.join(self.rank, Instant::now());
                     tracing::debug!(rank = self.rank, "stream to peer is up");

@@ -21,6 +21,7 @@ use tonic::{Request, Response, Status, Streaming};
 use super::expert_lane::Job;
 use super::group::Group;
 use super::identity::{Mismatch, compare};
+use super::tls::{self, Tls};
 use super::{FRAME_BYTES, MESSAGE_BYTES, STREAM_BUFFER, WINDOW_BYTES};
 use crate::engine::handle::DrainPhase;
 
@@ -41,19 +42,28 @@ pub struct ShardService {
 
 /// Serves `shoal.shard.v1alpha1.Shard` and nothing else.
 ///
+/// With `tls`, only peers that hold this shard's own certificate and its key get as far as a request.
+///
 /// # Errors
 /// When the transport fails.
-pub async fn serve(service: ShardService, listener: TcpListener) -> Result<(), tonic::transport::Error> {
+pub async fn serve(
+    service: ShardService,
+    listener: TcpListener,
+    tls: Option<Tls>,
+) -> Result<(), tonic::transport::Error> {
+    let group = Arc::clone(&service.group);
     let shard =
         ShardServer::new(service).max_decoding_message_size(MESSAGE_BYTES).max_encoding_message_size(MESSAGE_BYTES);
-    Server::builder()
+    let router = Server::builder()
         .initial_stream_window_size(WINDOW_BYTES)
         .initial_connection_window_size(WINDOW_BYTES)
         .max_frame_size(u32::try_from(FRAME_BYTES).expect("should fit: 1 MiB"))
         .max_concurrent_streams(8)
-        .add_service(shard)
-        .serve_with_incoming(TcpIncoming::from(listener).with_nodelay(Some(true)))
-        .await
+        .add_service(shard);
+    match tls {
+        Some(tls) => router.serve_with_incoming(tls::incoming(listener, &tls, &group)).await,
+        None => router.serve_with_incoming(TcpIncoming::from(listener).with_nodelay(Some(true))).await,
+    }
 }
 
 #[tonic::async_trait]

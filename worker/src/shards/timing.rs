@@ -17,6 +17,8 @@ pub struct Timing {
     pub redial: Duration,
     /// Of one attempt to connect.
     pub connect: Duration,
+    /// Of one TLS handshake.
+    pub handshake: Duration,
     /// How long a leaving group still accepts requests that were under way to it.
     pub accept: Duration,
     /// How long a drain may take in all.
@@ -34,6 +36,7 @@ impl Default for Timing {
             progress: Duration::from_millis(4500),
             redial: Duration::from_millis(100),
             connect: Duration::from_secs(1),
+            handshake: Duration::from_secs(5),
             accept: Duration::from_secs(5),
             drain: Duration::from_secs(100),
             linger: Duration::from_millis(300),

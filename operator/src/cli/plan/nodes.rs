@@ -8,7 +8,7 @@ use kube::api::ListParams;
 use kube::{Api, Client};
 use serde_json::Value;
 
-use crate::inventory::{Inventory, NodeCapacity, this_machine};
+use crate::inventory::{Catalogue, Inventory, NodeCapacity, this_machine};
 use crate::manifest::{self, ManifestError};
 
 /// A context that does not answer within this is taken for an old one.
@@ -38,12 +38,12 @@ pub enum NodesError {
 }
 
 /// The nodes of the file, else of the current kube context, else this machine; and which of them.
-pub(super) async fn inventory(file: Option<&Path>) -> Result<(Inventory, String), NodesError> {
+pub(super) async fn inventory(file: Option<&Path>, catalogue: &Catalogue) -> Result<(Inventory, String), NodesError> {
     if let Some(path) = file {
-        return Ok((from_file(path)?, format!("from {}", path.display())));
+        return Ok((from_file(path, catalogue)?, format!("from {}", path.display())));
     }
     if let Ok(Ok((nodes, context))) = tokio::time::timeout(PATIENCE, from_context()).await {
-        return Ok((sorted(nodes.iter().map(NodeCapacity::from).collect()), context));
+        return Ok((sorted(nodes.iter().map(|node| NodeCapacity::of(node, catalogue)).collect()), context));
     }
     let machine = this_machine();
     Ok((Inventory::Nodes(vec![machine]), "this machine (no kube context answers)".to_owned()))
@@ -57,7 +57,7 @@ async fn from_context() -> Result<(Vec<Node>, String), kube::Error> {
 }
 
 /// A List, a NodeList, or documents of one node each.
-fn from_file(path: &Path) -> Result<Inventory, NodesError> {
+fn from_file(path: &Path, catalogue: &Catalogue) -> Result<Inventory, NodesError> {
     let mut nodes = Vec::new();
     for document in manifest::documents(path)? {
         let items = match &document["items"] {
@@ -70,7 +70,7 @@ fn from_file(path: &Path) -> Result<Inventory, NodesError> {
             }
             let node: Node =
                 serde_json::from_value(item).map_err(|source| NodesError::Node { path: path.to_owned(), source })?;
-            nodes.push(NodeCapacity::from(&node));
+            nodes.push(NodeCapacity::of(&node, catalogue));
         }
     }
     if nodes.is_empty() { Err(NodesError::Kind { path: path.to_owned() }) } else { Ok(sorted(nodes)) }

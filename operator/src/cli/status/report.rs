@@ -63,7 +63,7 @@ fn row(model: &ModelDeployment, now: Timestamp) -> [String; 7] {
 
 /// Everything that is known of one model.
 pub(super) fn report(model: &ModelDeployment, now: Timestamp) -> String {
-    let Some(status) = &model.status else {
+    let Some(status) = model.status.as_ref().filter(|status| status.is_written()) else {
         return format!("{}: no operator has looked at it yet\n", name(&model.metadata));
     };
     let mut text = format!("{}  {} groups ready  ", name(&model.metadata), status.groups_ready);
@@ -242,7 +242,10 @@ mod tests {
 
     #[test]
     fn a_model_that_nobody_has_looked_at_says_so() {
-        let unseen = ModelDeployment { status: None, ..model() };
-        assert_eq!(report(&unseen, Timestamp::UNIX_EPOCH), "tiny: no operator has looked at it yet\n");
+        let default = ModelDeploymentStatus { observed_generation: Some(-1), ..ModelDeploymentStatus::default() };
+        for status in [None, Some(default)] {
+            let unseen = ModelDeployment { status, ..model() };
+            assert_eq!(report(&unseen, Timestamp::UNIX_EPOCH), "tiny: no operator has looked at it yet\n");
+        }
     }
 }

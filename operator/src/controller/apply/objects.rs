@@ -1,4 +1,5 @@
-//! Services and PodDisruptionBudgets: server-side apply, only when absent or controlled by us; deleted with their UID.
+//! Services, PodDisruptionBudgets and NetworkPolicies: server-side apply, only when absent or controlled by us; deleted
+//! with their UID.
 
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 use kube::{Api, Client, Resource as _, ResourceExt as _};

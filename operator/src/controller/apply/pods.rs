@@ -1,5 +1,6 @@
 //! Pods: made by POST, never applied; told to end gracefully, never forced.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures::StreamExt as _;
@@ -19,7 +20,8 @@ const AT_MOST: usize = 32;
 /// So many refusals end a pass's writes of a kind: the rest would fare no better, and waits for the next pass.
 const REFUSALS: usize = 4;
 
-/// Deletes in parallel, then makes in parallel: no epoch begins before the one that it replaces was told to end.
+/// Deletes, then makes, each in parallel: what is too many goes before what takes its place, so that no more groups exist
+/// than the budget permits, not even for a moment, and no epoch begins before the one that it replaces was told to end.
 pub(super) async fn write(
     client: &Client,
     namespace: &str,
@@ -28,23 +30,23 @@ pub(super) async fn write(
     outcome: &mut Outcome,
 ) {
     let api: &Api<Pod> = &Api::namespaced(client.clone(), namespace);
-    let makes = create.into_iter().map(|pod| async move { make(api, uid, pod).await.map(Some) });
-    let ends = delete.into_iter().map(|pod| async move { end(api, &pod).await });
-    let ended = in_parallel(ends).await;
-    let all_told = ended.iter().all(Result::is_ok);
+    let ended = in_parallel(delete.into_iter().map(|pod| async move { end(api, &pod).await })).await;
+    let freed = ended.iter().all(Result::is_ok);
     ended.into_iter().for_each(|result| outcome.take(result));
-    if all_told {
+    if freed {
+        let makes = create.into_iter().map(|pod| async move { make(api, uid, pod).await.map(Some) });
         in_parallel(makes).await.into_iter().for_each(|result| outcome.take(result));
     }
 }
 
-/// Runs `jobs` with a window that grows with every success, so that a server in trouble is asked little.
+/// Runs `jobs` with a window that grows with every success, so that a server in trouble is asked little. Results are in
+/// the jobs' order: of several problems the same is told each time.
 async fn in_parallel<T>(
     jobs: impl Iterator<Item = impl Future<Output = Result<T, Problem>>>,
 ) -> Vec<Result<T, Problem>> {
-    let mut jobs = jobs.fuse();
+    let mut jobs = jobs.enumerate().map(|(number, job)| async move { (number, job.await) }).fuse();
     let (mut running, mut window, mut refusals) = (FuturesUnordered::new(), AT_FIRST, 0);
-    let mut results = Vec::new();
+    let mut results: BTreeMap<usize, Result<T, Problem>> = BTreeMap::new();
     loop {
         while refusals < REFUSALS
             && running.len() + refusals < window
@@ -52,12 +54,12 @@ async fn in_parallel<T>(
         {
             running.push(job);
         }
-        let Some(result) = running.next().await else { return results };
+        let Some((number, result)) = running.next().await else { return results.into_values().collect() };
         match &result {
             Ok(_) => window = AT_MOST.min(window + 1),
             Err(_) => refusals += 1,
         }
-        results.push(result);
+        results.insert(number, result);
     }
 }
 

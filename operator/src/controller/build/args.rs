@@ -2,7 +2,7 @@
 
 use shoal_proto::placement::Placement;
 
-use super::pod_name;
+use super::{SHARD_TLS_MOUNT, has_peers, pod_name};
 use crate::controller::plan::Revision;
 use crate::crd::Backend;
 use crate::inventory::quantity;
@@ -19,7 +19,10 @@ pub(super) fn args(revision: &Revision, group: GroupId, rank: Rank) -> Vec<Strin
     flag("listen", any(port::GRPC));
     flag("http", any(port::HTTP));
     flag("health-listen", any(port::HEALTH));
-    flag("shard-listen", any(port::SHARD));
+    if has_peers(revision) {
+        flag("shard-listen", any(port::SHARD));
+        flag("shard-tls", SHARD_TLS_MOUNT.to_owned());
+    }
     flag("rank", rank.to_string());
     flag("size", revision.shards.to_string());
     flag("peers", peers(revision, group));
@@ -32,7 +35,6 @@ pub(super) fn args(revision: &Revision, group: GroupId, rank: Rank) -> Vec<Strin
     flag("threads", threads(revision).to_string());
     flag("numerics", if spec.device.backend == Backend::CPU { "exact" } else { "default" }.to_owned());
     flag("backend", format!("{:?}", spec.device.backend).to_lowercase());
-    args.push("--insecure-shard-traffic".to_owned());
     args
 }
 

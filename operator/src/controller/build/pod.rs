@@ -7,18 +7,23 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{
     EmptyDirVolumeSource, ImageVolumeSource, LocalObjectReference, PersistentVolumeClaimVolumeSource, Pod,
-    PodSchedulingGate, PodSecurityContext, PodSpec, SeccompProfile, Volume,
+    PodSchedulingGate, PodSecurityContext, PodSpec, SeccompProfile, SecretVolumeSource, Volume,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::api::ObjectMeta;
 
-use super::{common_labels, owner_reference, pod_name};
+use super::{common_labels, has_peers, owner_reference, pod_name, secret};
 use crate::controller::plan::Revision;
 use crate::controller::validate::ModelSource;
 use crate::names::{GroupId, Rank, label};
 
 const MODEL_VOLUME: &str = "model";
 const TMP_VOLUME: &str = "tmp";
+const SHARD_TLS_VOLUME: &str = "shard-tls";
+/// Where a worker finds `tls.crt` and `tls.key`.
+pub const SHARD_TLS_MOUNT: &str = "/etc/shoal/shard-tls";
+/// The files belong to root; the worker reads them through the pod's fsGroup.
+const SHARD_TLS_MODE: i32 = 0o440;
 /// Uid and gid of the worker: nobody's, as in distroless images.
 const NONROOT: i64 = 65532;
 /// Longer than a drain (5 s of acceptance, 100 s of streams).
@@ -41,7 +46,7 @@ pub(super) fn pod(revision: &Revision, group: GroupId, rank: Rank) -> Pod {
         enable_service_links: Some(false),
         security_context: Some(security()),
         containers: vec![container::worker(revision, group, rank)],
-        volumes: Some(volumes(&revision.spec.source)),
+        volumes: Some(volumes(revision)),
         image_pull_secrets: filled(secrets.collect()),
         scheduling_gates: filled(gates.collect()),
         node_selector: (!asked.node_selector.is_empty()).then(|| asked.node_selector.clone()),
@@ -97,11 +102,19 @@ fn security() -> PodSecurityContext {
     }
 }
 
-fn volumes(source: &ModelSource) -> Vec<Volume> {
+fn volumes(revision: &Revision) -> Vec<Volume> {
     let limit = EmptyDirVolumeSource { size_limit: Some(Quantity("64Mi".to_owned())), ..Default::default() };
-    let tmp = Volume { name: TMP_VOLUME.to_owned(), empty_dir: Some(limit), ..Default::default() };
+    let mut all = vec![Volume { name: TMP_VOLUME.to_owned(), empty_dir: Some(limit), ..Default::default() }];
+    if has_peers(revision) {
+        let secret = SecretVolumeSource {
+            secret_name: Some(secret::name(revision)),
+            default_mode: Some(SHARD_TLS_MODE),
+            ..Default::default()
+        };
+        all.push(Volume { name: SHARD_TLS_VOLUME.to_owned(), secret: Some(secret), ..Default::default() });
+    }
     let model = Volume { name: MODEL_VOLUME.to_owned(), ..Default::default() };
-    let model = match source {
+    let model = match &revision.spec.source {
         ModelSource::Claim { claim, .. } => {
             let claim = PersistentVolumeClaimVolumeSource { claim_name: claim.clone(), read_only: Some(true) };
             Volume { persistent_volume_claim: Some(claim), ..model }
@@ -110,9 +123,10 @@ fn volumes(source: &ModelSource) -> Vec<Volume> {
             let image = ImageVolumeSource { reference: Some(reference.clone()), pull_policy: None };
             Volume { image: Some(image), ..model }
         }
-        ModelSource::File { .. } | ModelSource::Hub { .. } | ModelSource::Bucket { .. } => return vec![tmp],
+        ModelSource::File { .. } | ModelSource::Hub { .. } | ModelSource::Bucket { .. } => return all,
     };
-    vec![tmp, model]
+    all.push(model);
+    all
 }
 
 fn filled<T>(list: Vec<T>) -> Option<Vec<T>> {

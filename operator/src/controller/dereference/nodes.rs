@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use k8s_openapi::api::core::v1::Node;
 use kube::runtime::watcher::Event;
 
-use crate::inventory::{Inventory, NodeCapacity};
+use crate::inventory::{Catalogue, Inventory, NodeCapacity};
 
 const UNREACHABLE: &str = "node.kubernetes.io/unreachable";
 const NO_EXECUTE: &str = "NoExecute";
@@ -17,23 +17,29 @@ const NO_EXECUTE: &str = "NoExecute";
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Nodes {
+    catalogue: Catalogue,
     known: BTreeMap<String, NodeCapacity>,
     listing: BTreeMap<String, NodeCapacity>,
     gone: BTreeSet<String>,
 }
 
 impl Nodes {
+    /// None yet; their GPUs are looked up in `catalogue`.
+    pub(super) fn new(catalogue: Catalogue) -> Self {
+        Self { catalogue, ..Self::default() }
+    }
+
     /// Takes in what a watch says; returns the nodes of which something that matters has changed.
     pub(super) fn take(&mut self, event: Event<Node>) -> BTreeSet<String> {
         match event {
-            Event::Apply(node) => self.put(NodeCapacity::from(&node)).into_iter().collect(),
+            Event::Apply(node) => self.put(NodeCapacity::of(&node, &self.catalogue)).into_iter().collect(),
             Event::Delete(node) => self.remove(node.metadata.name.unwrap_or_default()).into_iter().collect(),
             Event::Init => {
                 self.listing.clear();
                 BTreeSet::new()
             }
             Event::InitApply(node) => {
-                let capacity = NodeCapacity::from(&node);
+                let capacity = NodeCapacity::of(&node, &self.catalogue);
                 self.listing.insert(capacity.name.clone(), capacity);
                 BTreeSet::new()
             }

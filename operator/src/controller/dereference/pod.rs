@@ -5,7 +5,7 @@ mod state;
 use std::borrow::Cow;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Pod, PodSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource;
 use serde::Deserialize;
@@ -38,7 +38,7 @@ pub struct PodView {
     pub note: Option<String>,
 }
 
-/// What the labels of a pod say.
+/// What the labels of a pod say, and its arguments of its group.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
     /// Its revision.
@@ -49,6 +49,8 @@ pub struct Place {
     pub epoch: u64,
     /// Its rank in the group.
     pub rank: u32,
+    /// Shards of its group, as its worker was told.
+    pub size: Option<u32>,
 }
 
 impl From<Pod> for PodView {
@@ -67,6 +69,7 @@ impl From<Pod> for PodView {
                 index: small(label::GROUP)?,
                 epoch: number(label::EPOCH)?,
                 rank: small(label::RANK)?,
+                size: pod.spec.as_ref().and_then(size),
             })
         };
         Self {
@@ -87,6 +90,12 @@ impl From<Pod> for PodView {
             },
         }
     }
+}
+
+/// The value after `--size`.
+fn size(spec: &PodSpec) -> Option<u32> {
+    let args = spec.containers.first()?.args.as_ref()?;
+    args.iter().skip_while(|arg| *arg != "--size").nth(1)?.parse().ok()
 }
 
 impl PodView {

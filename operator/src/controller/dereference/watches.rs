@@ -23,12 +23,12 @@ use tokio::task::JoinSet;
 
 use self::queue::Queue;
 use super::nodes::Nodes;
-use super::{BudgetView, Found, ModelKey, PodView, ServiceView, Shelf, View};
+use super::{BudgetView, Found, ModelKey, PodView, PolicyView, ServiceView, Shelf, View};
 use crate::controller::ends::Graves;
 use crate::controller::queue::Turns;
 use crate::controller::rollout::Shard;
 use crate::crd::ModelDeployment;
-use crate::inventory::Inventory;
+use crate::inventory::{Catalogue, Inventory};
 use crate::metrics::Metrics;
 use crate::names::label;
 use crate::timing::Timing;
@@ -39,6 +39,7 @@ pub struct World {
     pods: Shelf<PodView>,
     services: Shelf<ServiceView>,
     budgets: Shelf<BudgetView>,
+    policies: Shelf<PolicyView>,
     nodes: Option<Mutex<Nodes>>,
     graves: Mutex<BTreeMap<ModelKey, Graves>>,
     turns: Mutex<Turns<ModelKey>>,
@@ -60,7 +61,7 @@ impl World {
     pub async fn watch(
         client: &Client,
         namespace: Option<&str>,
-        (timing, metrics): (Timing, &Metrics),
+        (timing, metrics, catalogue): (Timing, &Metrics, &Catalogue),
         tasks: &mut JoinSet<()>,
     ) -> Arc<Self> {
         let (models, writer) = reflector::store();
@@ -70,7 +71,8 @@ impl World {
             pods: Shelf::new(timing.unseen),
             services: Shelf::new(timing.unseen),
             budgets: Shelf::new(timing.unseen),
-            nodes: may_read_nodes.then(Mutex::default),
+            policies: Shelf::new(timing.unseen),
+            nodes: may_read_nodes.then(|| Mutex::new(Nodes::new(catalogue.clone()))),
             graves: Mutex::default(),
             turns: Mutex::new(Turns::new(timing.partial)),
             unseen: timing.unseen,
@@ -87,6 +89,8 @@ impl World {
         let shelf = |world: &Self, event: Event<ServiceView>| world.services.take(event);
         tasks.spawn(follow_shelf(Arc::clone(&world), watcher(scoped(client, namespace), ours.clone()), shelf));
         let shelf = |world: &Self, event: Event<BudgetView>| world.budgets.take(event);
+        tasks.spawn(follow_shelf(Arc::clone(&world), watcher(scoped(client, namespace), ours.clone()), shelf));
+        let shelf = |world: &Self, event: Event<PolicyView>| world.policies.take(event);
         tasks.spawn(follow_shelf(Arc::clone(&world), watcher(scoped(client, namespace), ours), shelf));
         if may_read_nodes {
             tasks.spawn(Arc::clone(&world).follow_nodes(watcher(Api::all(client.clone()), watcher::Config::default())));
@@ -136,7 +140,7 @@ impl World {
         let mut nodes = self.nodes_filled.subscribe();
         // Both senders live as long as `self`.
         let _ = tokio::join!(self.models.wait_until_ready(), nodes.wait_for(|filled| *filled));
-        tokio::join!(self.pods.filled(), self.services.filled(), self.budgets.filled());
+        tokio::join!(self.pods.filled(), self.services.filled(), self.budgets.filled(), self.policies.filled());
     }
 
     /// The objects by reference, as kube's scheduler wants them.
@@ -150,7 +154,13 @@ impl World {
     pub fn found(&self, model: &ModelKey, now: Instant) -> Found {
         let pods = self.pods.of(model, now).into_iter().map(|pod| self.on_its_node(pod)).collect();
         let gone = lock(&self.graves).get(model).map(Graves::pods).unwrap_or_default();
-        Found { pods, gone, services: self.services.of(model, now), budgets: self.budgets.of(model, now) }
+        Found {
+            pods,
+            gone,
+            services: self.services.of(model, now),
+            budgets: self.budgets.of(model, now),
+            policies: self.policies.of(model, now),
+        }
     }
 
     /// The pod, lost if its node is.
@@ -186,6 +196,16 @@ impl World {
     /// Notes that a PodDisruptionBudget is gone.
     pub fn note_unprotected(&self, budget: BudgetView) {
         self.budgets.take(Event::Delete(budget));
+    }
+
+    /// Notes a NetworkPolicy that a write of ours returned.
+    pub fn note_policy(&self, policy: PolicyView, now: Instant) {
+        self.policies.note(policy, now);
+    }
+
+    /// Notes that a NetworkPolicy is gone.
+    pub fn note_unguarded(&self, policy: PolicyView) {
+        self.policies.take(Event::Delete(policy));
     }
 
     /// Notes the object that a status write of ours returned for `replaced`.

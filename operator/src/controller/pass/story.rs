@@ -2,7 +2,7 @@
 
 use super::{Happening, Pass};
 use crate::controller::rollout::{Cause, Step};
-use crate::crd::ModelDeploymentStatus;
+use crate::crd::{GroupPhase, ModelDeploymentStatus};
 
 /// See the module.
 pub(super) fn story(pass: &Pass<'_>, after: &ModelDeploymentStatus) -> Vec<Happening> {
@@ -23,8 +23,13 @@ pub(super) fn story(pass: &Pass<'_>, after: &ModelDeploymentStatus) -> Vec<Happe
         Step::RemoveGroup { index, epoch, cause: Cause::Excess | Cause::Superseded, .. } => Some((*index, *epoch)),
         _ => None,
     });
+    // A group that could not be made is Pending still: its creation is told when it has happened.
+    let unmade = |index: u32, epoch: u64| {
+        let mut pending = after.groups.iter().filter(|group| group.phase == GroupPhase::Pending);
+        pending.any(|group| (i64::from(group.index), group.epoch) == (i64::from(index), epoch.cast_signed()))
+    };
     let created = steps.iter().filter_map(|step| match step {
-        Step::CreateGroup { index, epoch, .. } => Some((*index, *epoch)),
+        Step::CreateGroup { index, epoch, .. } => Some((*index, *epoch)).filter(|_| !unmade(*index, *epoch)),
         _ => None,
     });
     all.extend(named("GroupRemoved", "removing", removed.collect()));

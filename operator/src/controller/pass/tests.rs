@@ -1,6 +1,8 @@
 //! Whole passes without a cluster: what is remembered, what is done, what the status says.
 
+mod policies;
 mod reports;
+mod secrets;
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
@@ -344,5 +346,22 @@ fn a_rollout_that_lost_its_status_goes_on_within_its_budgets() {
         ]
     );
     assert_eq!(available, [2, 2, 2, 2]);
+    assert_eq!(world.condition("Ready"), says("True", "AllGroupsAvailable"));
+}
+
+#[test]
+fn a_group_of_a_forgotten_revision_that_is_lost_comes_back_as_the_target() {
+    let mut world = World::served(2);
+    world.edit(|model| model.spec.pod.image = Some("new".into()));
+    world.pass();
+    forget(&mut world);
+    world.pass();
+    world.change("g0-e1-r0", Shard::Lost(LossReason::Exited));
+    for _ in 0..6 {
+        world.pass();
+        world.all_ready();
+    }
+    let status = world.model.status.as_ref().unwrap();
+    assert_eq!((status.updated_groups, status.available_groups, status.groups.len()), (2, 2, 2), "{:?}", world.lines);
     assert_eq!(world.condition("Ready"), says("True", "AllGroupsAvailable"));
 }

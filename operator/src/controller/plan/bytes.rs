@@ -1,9 +1,9 @@
-//! The bytes that one shard needs, term by term.
+//! The bytes that one shard needs, term by term: what a worker declares for its recorded program, in the worst case.
 //!
 //! Never compares with nodes.
 
 use crate::controller::validate::Validated;
-use crate::crd::{Backend, ModelShape};
+use crate::crd::{Backend, ModelShape, WeightFormat};
 
 /// Rows that one step computes at most; the worker's limit.
 pub const TOKEN_BUDGET: u64 = 512;
@@ -11,6 +11,10 @@ pub const TOKEN_BUDGET: u64 = 512;
 pub const BLOCK_TOKENS: u64 = 64;
 /// What a process needs beside its tensors: code, tokenizer, streams, one tensor while loading.
 pub const MARGIN: u64 = 512 << 20;
+/// What one frame between shards holds at most, without its envelope.
+const FRAME_BYTES: u64 = (1 << 20) - 4096;
+/// Activations, row lists and sums are F32 and U32.
+const WORD: u64 = 4;
 
 /// The bytes of the largest shard of a group.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,7 +25,7 @@ pub struct ShardBytes {
     pub experts: u64,
     /// Its share of the sequences × their context.
     pub kv: u64,
-    /// Rows that the other shards may send at once.
+    /// Rows to and sums from every other shard, and one frame of a peer's rows under way through the experts.
     pub receive: u64,
     /// Rows of its own steps, with logits.
     pub activations: u64,
@@ -40,30 +44,43 @@ pub struct ShardLoad {
     pub experts: u64,
 }
 
+impl ShardLoad {
+    /// The largest shard when `experts` are divided evenly.
+    #[must_use]
+    pub fn even(experts: u64, shards: u32) -> Self {
+        let shards = u64::from(shards.max(1));
+        Self { shards, experts: experts.div_ceil(shards) }
+    }
+}
+
 impl ShardBytes {
     /// Counts the bytes of a shard that owns `load.experts` experts of every layer.
     #[must_use]
     pub fn of(shape: &ModelShape, spec: &Validated, load: ShardLoad) -> Self {
-        let on_device = spec.device.backend != Backend::CPU;
-        let sequences = u64::from(spec.max_concurrent_sequences).div_ceil(load.shards);
+        let sizes = Sizes::of(shape);
+        let sequences = own_sequences(spec, load);
         let tokens = u64::from(spec.context_tokens).next_multiple_of(BLOCK_TOKENS);
-        let hidden = positive(shape.hidden_size);
         Self {
             dense: shape.dense_bytes.unsigned_abs(),
-            experts: positive(shape.moe_layers) * shape.expert_bytes.unsigned_abs() * load.experts,
-            kv: product([sequences, tokens, positive(shape.layers), positive(shape.kv_elements), kv_bytes(spec)]),
-            receive: product([load.shards - 1, TOKEN_BUDGET, hidden * 4 + positive(shape.experts_per_token) * 8]),
-            activations: product([TOKEN_BUDGET, hidden * 2 + positive(shape.activation_elements), 4])
-                .saturating_add(product([sequences, positive(shape.vocab_size), 4])),
+            experts: product([sizes.moe_layers, shape.expert_bytes.unsigned_abs(), load.experts]),
+            kv: product([sequences, tokens, sizes.layers, sizes.kv, kv_bytes(spec)]),
+            receive: sizes.receive(load.shards),
+            activations: sizes.activations(sequences.min(TOKEN_BUDGET)),
             margin: MARGIN,
-            on_device,
+            on_device: spec.device.backend != Backend::CPU,
         }
     }
 
     /// All terms together.
     #[must_use]
     pub fn total(&self) -> u64 {
-        let terms = [self.dense, self.experts, self.kv, self.receive, self.activations, self.margin];
+        self.tensors().saturating_add(self.margin)
+    }
+
+    /// All terms but the margin: what a worker allocates for its program.
+    #[must_use]
+    pub fn tensors(&self) -> u64 {
+        let terms = [self.dense, self.experts, self.kv, self.receive, self.activations];
         terms.into_iter().fold(0, u64::saturating_add)
     }
 
@@ -86,9 +103,76 @@ impl ShardBytes {
     }
 }
 
+/// Sequences of one shard at once.
+pub(super) fn own_sequences(spec: &Validated, load: ShardLoad) -> u64 {
+    u64::from(spec.max_concurrent_sequences).div_ceil(load.shards)
+}
+
 /// Exact numerics cache F32; a device's default is BF16.
-fn kv_bytes(spec: &Validated) -> u64 {
+pub(super) fn kv_bytes(spec: &Validated) -> u64 {
     if spec.device.backend == Backend::CPU { 4 } else { 2 }
+}
+
+/// The sizes of a shape as unsigned numbers, and what a worker declares of them.
+pub(super) struct Sizes {
+    pub(super) layers: u64,
+    pub(super) moe_layers: u64,
+    pub(super) hidden: u64,
+    pub(super) vocabulary: u64,
+    pub(super) experts: u64,
+    /// Experts of one token.
+    pub(super) chosen: u64,
+    pub(super) kv: u64,
+    activation: u64,
+    /// Columns of a routed expert's inner layer.
+    width: u64,
+}
+
+impl Sizes {
+    pub(super) fn of(shape: &ModelShape) -> Self {
+        let hidden = positive(shape.hidden_size);
+        let thirty_seconds = shape.expert_bytes.unsigned_abs().saturating_mul(32);
+        Self {
+            layers: positive(shape.layers),
+            moe_layers: positive(shape.moe_layers),
+            hidden,
+            vocabulary: positive(shape.vocab_size),
+            experts: positive(shape.experts),
+            chosen: positive(shape.experts_per_token),
+            kv: positive(shape.kv_elements),
+            activation: positive(shape.activation_elements),
+            // Gate, up and down are three matrices of hidden × width.
+            width: thirty_seconds / (3 * hidden.max(1) * bytes_of_32(shape.weights)),
+        }
+    }
+
+    /// Of one row: residual, its norm, the delta, shared and routed sum, the packed row; then each chosen expert's term
+    /// and its place in the tree; router, lists, and what the shape counts.
+    fn activations(&self, samples: u64) -> u64 {
+        let row = (6 + 2 * self.chosen) * self.hidden + self.experts + 6 * self.chosen + 3 + self.activation;
+        let sample = self.vocabulary + 2 * self.hidden + 1;
+        product([TOKEN_BUDGET, row, WORD]).saturating_add(product([samples, sample, WORD]))
+    }
+
+    /// For each peer a step's rows and as many sums as they can have; one frame of a peer's rows with its experts' work.
+    fn receive(&self, shards: u64) -> u64 {
+        let row = (1 + self.chosen) * self.hidden + 4 * self.chosen + 3;
+        let served = row + self.chosen * (self.hidden + self.width);
+        let frame_rows = (FRAME_BYTES / (4 * self.hidden + 10 * self.chosen + 10)).max(1);
+        let peers = shards.saturating_sub(1);
+        let frame = if peers > 0 { product([frame_rows, served, WORD]) } else { 0 };
+        product([peers, TOKEN_BUDGET, row, WORD]).saturating_add(frame)
+    }
+}
+
+/// Bytes of 32 numbers of a routed expert, scales included where they are as dense as the numbers.
+pub(super) fn bytes_of_32(format: WeightFormat) -> u64 {
+    match format {
+        WeightFormat::F32 => 128,
+        WeightFormat::F16 | WeightFormat::BF16 => 64,
+        WeightFormat::FP8 => 32,
+        WeightFormat::MXFP4 => 17,
+    }
 }
 
 /// The schema bounds every size of a shape from below by 1.

@@ -1,9 +1,11 @@
 //! The plan in words: arithmetic, reasons, and its form in the status.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::bytes::{ShardLoad, TOKEN_BUDGET};
-use super::{Layout, Plan, ShardBytes, fit};
+use super::bytes::{ShardLoad, TOKEN_BUDGET, own_sequences};
+use super::fit::Away;
+use super::speed::{EXCHANGE_SECONDS, NETWORK_BYTES, Score};
+use super::{Layout, Plan, Prediction, ShardBytes};
 use crate::controller::validate::{Device, Validated};
 use crate::crd::{LayoutStatus, ModelShape, PlanStatus, RejectedLayout};
 use crate::inventory::NodeCapacity;
@@ -21,9 +23,15 @@ pub(super) fn device(device: &Device) -> String {
     device.resource.clone().unwrap_or_else(|| format!("{:?}", device.backend))
 }
 
+/// As [`device`], with the product where nodes offer several.
+pub(super) fn device_of(device: &Device, product: Option<&str>) -> String {
+    let name = self::device(device);
+    product.map_or_else(|| name.clone(), |product| format!("{name} {product}"))
+}
+
 /// One line a term, and the sum.
 pub(super) fn arithmetic(shape: &ModelShape, spec: &Validated, load: ShardLoad, bytes: &ShardBytes) -> Vec<String> {
-    let sequences = u64::from(spec.max_concurrent_sequences).div_ceil(load.shards);
+    let sequences = own_sequences(spec, load);
     let cached = if bytes.on_device { "BF16" } else { "F32" };
     let mut lines = vec![
         format!("dense part, on every shard: {}", size(bytes.dense)),
@@ -43,7 +51,12 @@ pub(super) fn arithmetic(shape: &ModelShape, spec: &Validated, load: ShardLoad, 
             shape.kv_elements,
             size(bytes.kv)
         ),
-        format!("receive buffers: {} peers × {TOKEN_BUDGET} rows = {}", load.shards - 1, size(bytes.receive)),
+        format!(
+            "receive buffers: {} peers × {TOKEN_BUDGET} rows with {} sums each, and one frame = {}",
+            load.shards - 1,
+            shape.experts_per_token,
+            size(bytes.receive)
+        ),
         format!("activations: {TOKEN_BUDGET} rows and {sequences} rows of logits = {}", size(bytes.activations)),
         format!("margin: {}", size(bytes.margin)),
         format!("sum: {} bytes = {} a shard", bytes.total(), size(bytes.total())),
@@ -54,27 +67,122 @@ pub(super) fn arithmetic(shape: &ModelShape, spec: &Validated, load: ShardLoad, 
     lines
 }
 
-/// `needs 3 × 80.00 GiB or 5 × 48.00 GiB; the largest node has 2 × 80.00 GiB`.
-///
-/// `fewest(memory)` is the smallest number of shards of which each fits in `memory`.
-pub(super) fn needs(nodes: &[&NodeCapacity], spec: &Validated, fewest: impl Fn(u64) -> Option<u64>) -> String {
-    let memories: Vec<_> = nodes.iter().filter_map(|node| fit::memories(node, spec)).collect();
-    let Some(largest) =
-        memories.iter().max_by_key(|(count, memory)| (u128::from(*count) * u128::from(*memory), *memory))
-    else {
-        return format!("no node has {} with known memory", device(&spec.device));
+/// How a step's time comes about, and the tokens that follow.
+pub(super) fn speed(
+    shape: &ModelShape,
+    spec: &Validated,
+    load: ShardLoad,
+    prediction: Option<&Prediction>,
+) -> Vec<String> {
+    let Some(found) = prediction else {
+        let device = device(&spec.device);
+        return vec![format!("decoding: not predicted; a {device} of unknown speed is not in the GPU catalogue")];
     };
+    let rows = spec.max_concurrent_sequences;
+    let (read, bandwidth) = (metric(found.bytes, "B"), metric(found.device.bandwidth as f64, "B/s"));
+    let (work, peak) = (metric(found.flops, "FLOP"), metric(found.device.flops as f64, "FLOP/s"));
+    let mut lines = vec![format!(
+        "a step of {rows} rows reads {:.2} of {} experts a layer: {read} ÷ {bandwidth}, {work} ÷ {peak} = {}",
+        found.touched,
+        load.experts,
+        time(found.local),
+    )];
+    if load.shards > 1 {
+        let own = own_sequences(spec, load);
+        lines.push(format!(
+            "exchange: {} layers × ({own} rows × {:.2} peers × {} bytes ÷ {} + {}) = {}",
+            shape.moe_layers,
+            found.peers,
+            8 * shape.hidden_size,
+            metric(NETWORK_BYTES, "B/s"),
+            time(EXCHANGE_SECONDS),
+            time(found.exchange),
+        ));
+    }
+    let step = time(found.local + found.exchange);
+    lines.push(format!("decoding: {rows} rows ÷ {step} = {} tokens/s a group, predicted", rate(found)));
+    lines
+}
+
+/// Two decimals of the largest of the units M, G and T that leaves at least 1.
+fn metric(amount: f64, unit: &str) -> String {
+    let prefixes = [(1e12, "T"), (1e9, "G"), (1e6, "M")];
+    let (size, prefix) = prefixes.into_iter().find(|(size, _)| amount >= *size).unwrap_or((1e6, "M"));
+    format!("{:.2} {prefix}{unit}", amount / size)
+}
+
+/// Seconds in ms with two decimals.
+fn time(seconds: f64) -> String {
+    format!("{:.2} ms", seconds * 1e3)
+}
+
+/// Tokens per second with at most one decimal.
+fn rate(prediction: &Prediction) -> String {
+    let tokens = prediction.tokens_per_second;
+    if tokens < 100.0 { format!("{tokens:.1}") } else { format!("{tokens:.0}") }
+}
+
+/// `, predicted 123 tokens/s a group`.
+pub(super) fn tokens(prediction: &Prediction) -> String {
+    format!(", predicted {} tokens/s a group", rate(prediction))
+}
+
+/// Why a layout that fits was not chosen.
+pub(super) fn worse(score: &Score, chosen: &Score) -> String {
+    let Some(prediction) = &score.prediction else {
+        return "fits; its speed is unknown".to_owned();
+    };
+    let times = score.per_cost / chosen.per_cost;
+    format!("fits{}: {times:.2} times the tokens for its cost", tokens(prediction))
+}
+
+/// `needs 3 × 80.00 GiB or 5 × 48.00 GiB; the largest node has 2 × 80.00 GiB`; `None` where no memory is known.
+///
+/// `memories` are (devices of a node, memory of each); `fewest(memory)` is the smallest number of shards of which each
+/// fits in `memory`.
+pub(super) fn needs(memories: &[(u64, u64)], fewest: impl Fn(u64) -> Option<u32>) -> Option<String> {
+    let size_of = |(count, memory): &&(u64, u64)| (u128::from(*count) * u128::from(*memory), *memory);
+    let (count, memory) = memories.iter().max_by_key(size_of)?;
     let sizes: BTreeSet<u64> = memories.iter().map(|(_, memory)| *memory).collect();
     let ways =
         sizes.iter().rev().take(3).filter_map(|memory| Some(format!("{} × {}", fewest(*memory)?, size(*memory))));
     let ways: Vec<_> = ways.collect();
-    let (count, memory) = largest;
     let has = format!("the largest node has {count} × {}", size(*memory));
-    if ways.is_empty() {
+    Some(if ways.is_empty() {
         format!("no number of shards fits; {has}")
     } else {
         format!("needs {}; {has}", ways.join(" or "))
+    })
+}
+
+/// Why there is no memory to compare with, and what the nodes offer instead.
+pub(super) fn no_device(device: &Device, nodes: &[&NodeCapacity]) -> String {
+    let offered = nodes.iter().flat_map(|node| &node.devices).filter(|(_, device)| device.count > 0);
+    let offered: BTreeSet<&str> = offered.map(|(name, _)| name.as_str()).take(64).collect();
+    let wanted = self::device(device);
+    let offered: Vec<&str> = offered.into_iter().filter(|name| *name != wanted).take(4).collect();
+    let instead = if offered.is_empty() {
+        String::new()
+    } else {
+        format!("; hardware.resourceName may be one of those that they have: {}", offered.join(", "))
+    };
+    format!("no node has {wanted} with known memory{instead}")
+}
+
+/// Why no node may run a shard.
+pub(super) fn no_node(away: impl Iterator<Item = Away>) -> String {
+    let mut counts = BTreeMap::new();
+    away.for_each(|why| *counts.entry(why).or_insert(0_usize) += 1);
+    if counts.is_empty() {
+        return "there are no nodes".to_owned();
     }
+    let reasons = counts.iter().map(|(why, count)| match why {
+        Away::Cordoned => format!("{count} cordoned"),
+        Away::Label => format!("{count} without a label of the selector"),
+        Away::Taint => format!("{count} with a taint that is not tolerated"),
+    });
+    let reasons: Vec<_> = reasons.collect();
+    format!("no node matches spec.pod.nodeSelector and tolerations: {}", reasons.join(", "))
 }
 
 impl Plan {
@@ -126,6 +234,7 @@ impl Layout {
             shards: i32::try_from(self.shards).unwrap_or(i32::MAX),
             device: cut(&self.device, 64),
             experts_per_shard: i32::try_from(self.experts()).unwrap_or(i32::MAX),
+            predicted_tokens_per_second: self.prediction.as_ref().map_or(0, |found| found.tokens_per_second as i64),
             shard_bytes: self.bytes.as_ref().map_or(0, |bytes| i64::try_from(bytes.total()).unwrap_or(i64::MAX)),
         }
     }

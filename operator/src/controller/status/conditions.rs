@@ -7,8 +7,6 @@ use super::Facts;
 use super::degraded::degraded;
 use super::progress::progress;
 
-/// Until shards speak mTLS; said wherever a user looks whether the object was accepted.
-const PLAINTEXT: &str = "traffic between shards is plaintext (--insecure-shard-traffic)";
 /// The longest message, in characters; the schema allows four times as many bytes.
 const MESSAGE: usize = 1024;
 
@@ -56,7 +54,7 @@ pub(super) fn claim(kind: &'static str, holds: bool, reason: &str, message: impl
 fn accepted(facts: &Facts<'_>) -> Claim {
     match facts.rejection {
         Some(rejection) => claim("Accepted", false, rejection.reason(), rejection.to_string()),
-        None => claim("Accepted", true, "Accepted", PLAINTEXT),
+        None => claim("Accepted", true, "Accepted", ""),
     }
 }
 

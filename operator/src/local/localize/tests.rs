@@ -11,13 +11,14 @@ fn pod(name: &str) -> Value {
         "spec": {
             "restartPolicy": "Never", "hostname": name, "subdomain": "tiny-shards",
             "terminationGracePeriodSeconds": 120, "serviceAccountName": "default",
-            "volumes": [{"name": "tmp", "emptyDir": {}}],
+            "volumes": [{"name": "tmp", "emptyDir": {}}, {"name": "shard-tls", "secret": {"secretName": "tiny-tls"}}],
             "containers": [{
                 "name": "worker", "image": "shoal/worker:1",
                 "args": [
                     "--model=file:///models/tiny", "--listen=0.0.0.0:50051", "--health-listen=$(POD_IP):50052",
                     "--peers=tiny-r0.tiny-shards:50053,tiny-r1.tiny-shards:50053", "--epoch=$(EPOCH)",
                     "--cache=/tmp/cache", "--other=10.0.0.7:50051", "--model-name=a:b",
+                    "--shard-tls", "/etc/shoal/shard-tls", "--rank=1",
                 ],
                 "env": [
                     {"name": "POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}},
@@ -30,7 +31,10 @@ fn pod(name: &str) -> Value {
                 ],
                 "resources": {"limits": {"memory": "1Gi"}},
                 "readinessProbe": {"grpc": {"port": 50052, "service": "group"}, "periodSeconds": 2},
-                "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],
+                "volumeMounts": [
+                    {"name": "tmp", "mountPath": "/tmp"},
+                    {"name": "shard-tls", "mountPath": "/etc/shoal/shard-tls", "readOnly": true},
+                ],
             }],
         },
     })
@@ -81,6 +85,8 @@ fn every_substitution_of_the_table_is_made_and_named() {
             "--cache=/run/volumes/tiny-r1/tmp/cache",
             "--other=10.0.0.7:50051",
             "--model-name=a:b",
+            "--insecure-shard-traffic",
+            "--rank=1",
         ]
         .map(str::to_owned)
         .into(),
@@ -98,6 +104,7 @@ fn every_substitution_of_the_table_is_made_and_named() {
             "fieldRef metadata.labels['inference.shoal.dev/epoch'] -> its value",
             "volume tmp -> a directory of the pod's own",
             "model file:///models/tiny -> /repo/models/tiny",
+            "--shard-tls -> --insecure-shard-traffic: it stays on 127.0.0.1",
         ]),
         not_enforced: set(["memory limit"]),
     };
@@ -120,12 +127,22 @@ fn a_claim_is_a_folder_of_the_model_root() {
 
 #[test]
 fn what_no_process_can_honour_is_refused_by_field() {
-    let cases: [(&str, Value, &str); 9] = [
+    let cases: [(&str, Value, &str); 11] = [
         ("/spec/restartPolicy", json!("Always"), "spec.restartPolicy"),
         ("/spec/initContainers", json!([{"name": "i"}]), "spec.initContainers"),
         ("/spec/hostNetwork", json!(true), "spec.hostNetwork"),
         ("/spec/activeDeadlineSeconds", json!(5), "spec.activeDeadlineSeconds"),
+        (
+            "/spec/volumes/0",
+            json!({"name": "tmp", "image": {"reference": "r.io/m:1"}}),
+            "the image volume oci://r.io/m:1",
+        ),
         ("/spec/volumes/0", json!({"name": "tmp", "hostPath": {"path": "/"}}), "the source of volume tmp"),
+        (
+            "/spec/containers/0/volumeMounts/1",
+            json!({"name": "shard-tls", "mountPath": "/secrets"}),
+            "the source of volume shard-tls",
+        ),
         ("/spec/containers/0/command", json!(["sh"]), "command"),
         ("/spec/containers/0/envFrom", json!([{"prefix": "X"}]), "envFrom"),
         (

@@ -8,8 +8,8 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
-use super::{MODEL_VOLUME, TMP_VOLUME};
-use crate::controller::build::args;
+use super::{MODEL_VOLUME, SHARD_TLS_VOLUME, TMP_VOLUME};
+use crate::controller::build::{SHARD_TLS_MOUNT, args, has_peers};
 use crate::controller::plan::{Revision, bytes};
 use crate::controller::validate::ModelSource;
 use crate::names::{GroupId, Rank, WORKER, port};
@@ -51,7 +51,7 @@ pub(super) fn worker(revision: &Revision, group: GroupId, rank: Rank) -> Contain
         }),
         security_context: Some(security()),
         termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
-        volume_mounts: Some(mounts(&revision.spec.source)),
+        volume_mounts: Some(mounts(revision)),
         ..Default::default()
     }
 }
@@ -131,7 +131,7 @@ fn security() -> SecurityContext {
     }
 }
 
-fn mounts(source: &ModelSource) -> Vec<VolumeMount> {
+fn mounts(revision: &Revision) -> Vec<VolumeMount> {
     let mount = |name: &str, path: &str, read_only| VolumeMount {
         name: name.to_owned(),
         mount_path: path.to_owned(),
@@ -139,7 +139,10 @@ fn mounts(source: &ModelSource) -> Vec<VolumeMount> {
         ..Default::default()
     };
     let mut mounts = vec![mount(TMP_VOLUME, "/tmp", None)];
-    if matches!(source, ModelSource::Claim { .. } | ModelSource::Image { .. }) {
+    if has_peers(revision) {
+        mounts.push(mount(SHARD_TLS_VOLUME, SHARD_TLS_MOUNT, Some(true)));
+    }
+    if matches!(revision.spec.source, ModelSource::Claim { .. } | ModelSource::Image { .. }) {
         mounts.push(mount(MODEL_VOLUME, ModelSource::MOUNT, Some(true)));
     }
     mounts

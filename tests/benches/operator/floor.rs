@@ -1,0 +1,128 @@
+//! The floor: the objects that the operator would make, made by a client that decides nothing.
+//!
+//! Pods, Services and statuses are copies of what the operator itself made of a model of two groups, under other names.
+
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use k8s_openapi::api::core::v1::{Pod, Service};
+use kube::api::{ListParams, Patch, PatchParams, PostParams};
+use kube::{Api, Client, ResourceExt as _};
+use serde_json::{Value, json};
+use shoal_operator::crd::ModelDeployment;
+use shoal_tests::cluster::Cluster;
+use tokio::sync::OnceCell;
+
+use crate::served::{NAMESPACE, clean, create, delete_pods, model, parallel, served};
+use crate::shoal::Running;
+use crate::{groups, table};
+
+/// What one model is made of.
+struct Mould {
+    pod: Value,
+    services: Vec<Value>,
+    status: Value,
+}
+
+static MOULD: OnceCell<Mould> = OnceCell::const_new();
+
+async fn mould(client: &Client) -> Result<&'static Mould> {
+    let cast = async || {
+        let operator = Running::start().await?;
+        create(client, &[model("mould", 1)?]).await?;
+        served(client, 2, 1).await?;
+        let pods: Api<Pod> = Api::namespaced(client.clone(), NAMESPACE);
+        let pod = pods.list(&ListParams::default()).await?.items.pop().context("a pod")?;
+        let services: Api<Service> = Api::namespaced(client.clone(), NAMESPACE);
+        let ours = ListParams::default().labels(shoal_operator::names::label::MODEL);
+        let services = services.list(&ours).await?.items;
+        let models: Api<ModelDeployment> = Api::namespaced(client.clone(), NAMESPACE);
+        let status = models.get("mould").await?.status;
+        operator.stop().await?;
+        clean(client).await?;
+        let services = services.iter().map(bare).collect::<Result<_>>()?;
+        anyhow::Ok(Mould { pod: bare(&pod)?, services, status: serde_json::to_value(status)? })
+    };
+    MOULD.get_or_try_init(cast).await
+}
+
+/// Without what the server adds.
+fn bare(object: &impl serde::Serialize) -> Result<Value> {
+    let whole = serde_json::to_value(object)?;
+    let (metadata, mut spec) = (&whole["metadata"], whole["spec"].clone());
+    for field in ["nodeName", "clusterIP", "clusterIPs"] {
+        if spec[field] != "None" {
+            spec.as_object_mut().context("a spec")?.remove(field);
+        }
+    }
+    if spec["clusterIPs"].is_array() && spec["clusterIP"].is_null() {
+        spec.as_object_mut().context("a spec")?.remove("clusterIPs");
+    }
+    let kept = ["name", "labels", "annotations", "ownerReferences"];
+    let metadata: serde_json::Map<_, _> = kept.iter().map(|key| ((*key).to_owned(), metadata[*key].clone())).collect();
+    Ok(json!({"metadata": metadata, "spec": spec}))
+}
+
+/// The same for another model: names, labels and selectors change, and the owner's uid.
+fn recast<K: serde::de::DeserializeOwned>(object: &Value, owner: &ModelDeployment, name: Option<&str>) -> Result<K> {
+    let mut text = object.to_string().replace("\"mould", &format!("\"{}", owner.name_any()));
+    text = text.replace(":mould-", &format!(":{}-", owner.name_any()));
+    let mut value: Value = serde_json::from_str(&text)?;
+    value["metadata"]["ownerReferences"][0]["uid"] = json!(owner.uid());
+    if let Some(name) = name {
+        value["metadata"]["name"] = json!(name);
+        value["spec"]["hostname"] = json!(name);
+    }
+    Ok(serde_json::from_value(value)?)
+}
+
+async fn make(client: &Client, mould: &Mould, owners: &[ModelDeployment], groups: usize) -> Result<()> {
+    let services: Api<Service> = Api::namespaced(client.clone(), NAMESPACE);
+    let pods: Api<Pod> = Api::namespaced(client.clone(), NAMESPACE);
+    let models: Api<ModelDeployment> = Api::namespaced(client.clone(), NAMESPACE);
+    let of_owners = owners.iter().flat_map(|owner| mould.services.iter().map(move |service| (owner, service)));
+    let create = of_owners.map(async |(owner, service)| {
+        Ok(services.create(&PostParams::default(), &recast(service, owner, None)?).await.map(drop)?)
+    });
+    parallel(create).await?;
+    let of_groups = owners.iter().flat_map(|owner| (0..2 * groups).map(move |number| (owner, number)));
+    let create = of_groups.map(async |(owner, number)| {
+        let name = format!("{}-0a1b2c-g{}-e1-r{}", owner.name_any(), number / 2, number % 2);
+        Ok(pods.create(&PostParams::default(), &recast(&mould.pod, owner, Some(&name))?).await.map(drop)?)
+    });
+    parallel(create).await?;
+    for round in 0..2 {
+        let mut status = mould.status.clone();
+        status["replicas"] = json!(round);
+        let patch = Patch::Merge(json!({"status": status}));
+        let patch = &patch;
+        let all = owners.iter().map(async |owner| {
+            Ok(models.patch_status(&owner.name_any(), &PatchParams::default(), patch).await.map(drop)?)
+        });
+        parallel(all).await?;
+    }
+    Ok(())
+}
+
+async fn measure(objects: usize, groups: usize) -> Result<f64> {
+    let client = Cluster::get().await?.client();
+    let mould = mould(&client).await?;
+    let wanted = (0..objects).map(|number| model(&format!("m{number}"), groups)).collect::<Result<Vec<_>>>()?;
+    let began = Instant::now();
+    let owners = create(&client, &wanted).await?;
+    make(&client, mould, &owners, groups).await?;
+    served(&client, 2 * objects * groups, 0).await?;
+    Ok(began.elapsed().as_secs_f64())
+}
+
+pub(crate) async fn many_objects() -> Result<()> {
+    table::floor("objects of one group of 2", measure(groups(), 1).await?);
+    clean(&Cluster::get().await?.client()).await
+}
+
+pub(crate) async fn one_object() -> Result<()> {
+    let client = Cluster::get().await?.client();
+    table::floor("one object of groups of 2", measure(1, groups()).await?);
+    table::floor("scale to 0", delete_pods(&client).await?);
+    clean(&client).await
+}

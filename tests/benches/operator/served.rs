@@ -1,0 +1,111 @@
+//! What both contenders share: the models, when the clock stops, and a clean table between two cases.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::api::{DeleteParams, ListParams, PostParams};
+use kube::{Api, Client, ResourceExt as _};
+use serde_json::json;
+use shoal_operator::crd::ModelDeployment;
+use shoal_operator::names::label;
+use shoal_tests::cluster::pods::is_ready;
+use shoal_tests::paths::repository;
+
+/// Requests of the load in flight.
+pub(crate) const AT_ONCE: usize = 16;
+/// The namespace of everything that is measured.
+pub(crate) const NAMESPACE: &str = "default";
+
+/// The demo model as `name` with so many groups of two CPU shards, which count as soon as they are ready.
+pub(crate) fn model(name: &str, replicas: usize) -> Result<ModelDeployment> {
+    let text = std::fs::read_to_string(repository().join("manifests/tiny-cpu.yaml"))?;
+    let mut model: ModelDeployment = serde_yaml::from_str(&text)?;
+    model.metadata.name = Some(name.to_owned());
+    model.spec.replicas = i32::try_from(replicas)?;
+    model.spec.rollout.min_ready_seconds = 0;
+    model.spec.rollout.max_surge = 1;
+    model.spec.pod.resources.requests = serde_json::from_value(json!({"cpu": "10m"}))?;
+    Ok(model)
+}
+
+/// Runs `jobs`, [`AT_ONCE`] at a time.
+pub(crate) async fn parallel<T>(jobs: impl IntoIterator<Item = impl Future<Output = Result<T>>>) -> Result<Vec<T>> {
+    stream::iter(jobs).buffer_unordered(AT_ONCE).try_collect().await
+}
+
+/// Creates the models as users would.
+pub(crate) async fn create(client: &Client, models: &[ModelDeployment]) -> Result<Vec<ModelDeployment>> {
+    let api: Api<ModelDeployment> = Api::namespaced(client.clone(), NAMESPACE);
+    parallel(models.iter().map(async |model| Ok(api.create(&PostParams::default(), model).await?))).await
+}
+
+/// Waits until `pods` pods are Ready and as many addresses are in the EndpointSlices of client Services; with `objects`,
+/// until so many say Available too.
+pub(crate) async fn served(client: &Client, pods: usize, objects: usize) -> Result<()> {
+    let deadline = Instant::now() + Duration::from_secs(300);
+    let cached = ListParams::default().match_any();
+    let all: Api<Pod> = Api::namespaced(client.clone(), NAMESPACE);
+    let slices: Api<EndpointSlice> = Api::namespaced(client.clone(), NAMESPACE);
+    let models: Api<ModelDeployment> = Api::namespaced(client.clone(), NAMESPACE);
+    loop {
+        let ready = all.list(&cached).await?.iter().filter(|pod| is_ready(pod)).count();
+        if ready >= pods && addresses(&slices.list(&cached).await?.items) >= pods {
+            let listed = if objects == 0 { Vec::new() } else { models.list(&cached).await?.items };
+            if listed.iter().filter(|model| is_available(model)).count() >= objects {
+                return Ok(());
+            }
+        }
+        ensure!(Instant::now() < deadline, "only {ready} of {pods} pods are ready");
+        tokio::time::sleep(Duration::from_millis(250)).await;
+    }
+}
+
+fn addresses(slices: &[EndpointSlice]) -> usize {
+    let of_clients = slices.iter().filter(|slice| {
+        let service = slice.labels().get("kubernetes.io/service-name").map_or("", String::as_str);
+        !service.ends_with("-shards") && !service.ends_with("-headless")
+    });
+    let ready = of_clients
+        .flat_map(|slice| &slice.endpoints)
+        .filter(|endpoint| endpoint.conditions.as_ref().is_some_and(|conditions| conditions.ready == Some(true)));
+    ready.map(|endpoint| endpoint.addresses.len()).sum()
+}
+
+fn is_available(model: &ModelDeployment) -> bool {
+    let conditions = model.status.iter().flat_map(|status| &status.conditions);
+    conditions.into_iter().any(|condition| condition.type_ == "Available" && condition.status == "True")
+}
+
+/// Seconds until no pod is left.
+pub(crate) async fn until_gone(client: &Client, began: Instant) -> Result<f64> {
+    let pods: Api<Pod> = Api::namespaced(client.clone(), NAMESPACE);
+    while !pods.list(&ListParams::default().match_any()).await?.items.is_empty() {
+        ensure!(began.elapsed() < Duration::from_secs(300), "pods do not end");
+        tokio::time::sleep(Duration::from_millis(250)).await;
+    }
+    Ok(began.elapsed().as_secs_f64())
+}
+
+/// Deletes pods one by one, as the operator must; the seconds until they are gone.
+pub(crate) async fn delete_pods(client: &Client) -> Result<f64> {
+    let pods: Api<Pod> = Api::namespaced(client.clone(), NAMESPACE);
+    let names: Vec<String> = pods.list(&ListParams::default().match_any()).await?.iter().map(Pod::name_any).collect();
+    let began = Instant::now();
+    parallel(names.iter().map(async |name| Ok(pods.delete(name, &DeleteParams::default()).await.map(drop)?))).await?;
+    until_gone(client, began).await
+}
+
+/// Removes everything and lets the controllers come to rest.
+pub(crate) async fn clean(client: &Client) -> Result<()> {
+    let models: Api<ModelDeployment> = Api::namespaced(client.clone(), NAMESPACE);
+    models.delete_collection(&DeleteParams::default(), &ListParams::default()).await?;
+    delete_pods(client).await.ok();
+    let services: Api<Service> = Api::namespaced(client.clone(), NAMESPACE);
+    services.delete_collection(&DeleteParams::default(), &ListParams::default().labels(label::MODEL)).await?;
+    until_gone(client, Instant::now()).await?;
+    tokio::time::sleep(Duration::from_secs(8)).await;
+    Ok(())
+}

@@ -1,0 +1,227 @@
+//! `docs/faults.md`: which fault is survived within which bound, and the tests that show it. Generated from [`ROWS`].
+//!
+//! A test fails when the page differs, or when a test that a row names does not exist.
+
+/// One fault of the operator.
+struct Row {
+    id: &'static str,
+    fault: &'static str,
+    bound: &'static str,
+    /// What the last recorded run showed.
+    measured: &'static str,
+    tests: &'static [&'static str],
+}
+
+const ROWS: &[Row] = &[
+    Row {
+        id: "O1",
+        fault: "the operator is killed before or after any write; or together with every pod",
+        bound: "the same end state, no duplicate pod, no orphan",
+        measured: "45 writes, 90 lives; 20 rounds with all pods",
+        tests: &[
+            "killed_before_or_after_any_write_it_leaves_the_same_as_undisturbed",
+            "with_all_pods_and_the_operator_gone_at_once_epochs_only_rise",
+            "an_operator_that_dies_after_remembering_goes_on_where_it_stopped",
+        ],
+    },
+    Row {
+        id: "O2",
+        fault: "an older cached list after a restart",
+        bound: "no wrong delete",
+        measured: "0",
+        tests: &[
+            "a_deletion_is_never_taken_back_and_a_late_note_hides_nothing",
+            "a_list_replaces_everything_and_a_write_shows_before_its_watch_event",
+        ],
+    },
+    Row {
+        id: "O3",
+        fault: "a watch ends",
+        bound: "it resumes, 0 writes",
+        measured: "0 lists more, 0 writes",
+        tests: &["a_watch_that_ends_resumes_and_one_that_expired_lists_once"],
+    },
+    Row {
+        id: "O4",
+        fault: "410 Gone in a watch, events replayed",
+        bound: "1 list of each kind, 0 writes, the same status",
+        measured: "1 list, 0 writes",
+        tests: &["a_watch_that_ends_resumes_and_one_that_expired_lists_once"],
+    },
+    Row {
+        id: "O5",
+        fault: "409, 429, 500, 503, 504, reset, slow and truncated answers at each verb",
+        bound: "the same end state; at most 10 requests a second for a failing object",
+        measured: "56 lives; 24 refused POSTs took 6 passes",
+        tests: &[
+            "any_error_at_any_verb_leaves_the_same_as_undisturbed",
+            "while_its_calls_fail_an_object_asks_at_most_ten_times_a_second",
+            "the_window_grows_with_success_and_four_refusals_end_the_pass",
+            "after_a_failure_events_wait_for_the_back_off_but_an_edit_does_not",
+        ],
+    },
+    Row {
+        id: "O6",
+        fault: "a slow API server",
+        bound: "other objects go on; a leader that cannot renew ends",
+        measured: "as the bound",
+        tests: &[
+            "a_slow_call_for_one_object_does_not_hold_up_another",
+            "a_leader_that_cannot_renew_ends_and_its_successor_touches_no_pod",
+        ],
+    },
+    Row {
+        id: "O7",
+        fault: "the leader is killed or paused, or its lease deleted",
+        bound: "takeover after one lease; 0 effective writes of the old one",
+        measured: "0",
+        tests: &[
+            "a_second_operator_stands_by_and_takes_over_from_a_killed_one",
+            "what_a_paused_leader_still_sends_has_no_effect",
+            "a_leader_whose_lease_was_deleted_makes_it_again_and_a_deposed_one_stops",
+        ],
+    },
+    Row {
+        id: "O8",
+        fault: "two operators on skewed clocks",
+        bound: "one writer",
+        measured: "as the bound",
+        tests: &[
+            "clocks_of_other_machines_do_not_matter",
+            "of_two_that_see_an_expired_lease_one_is_refused_by_its_precondition",
+        ],
+    },
+    Row {
+        id: "O9",
+        fault: "an RBAC rule is taken away and given back",
+        bound: "Degraded/Forbidden names verb and resource; recovers alone within the longest back-off, 60 s",
+        measured: "as the bound",
+        tests: &["a_right_taken_away_is_named_in_the_status_and_given_back_is_enough"],
+    },
+    Row {
+        id: "O14",
+        fault: "20 edits in a moment",
+        bound: "the newest wins; never more groups than wished and the surge",
+        measured: "3 edits: at most 8 pods; 20 edits: at most 42",
+        tests: &["quick_edits_end_in_the_newest_with_one_group_more_than_wished_at_most"],
+    },
+    Row {
+        id: "O15",
+        fault: "a rollout that cannot become ready, then its revert",
+        bound: "no serving pod touched",
+        measured: "0",
+        tests: &["a_revert_in_mid_rollout_touches_no_serving_pod"],
+    },
+    Row {
+        id: "O16",
+        fault: "deleted while pods are made, or without an operator",
+        bound: "0 orphans",
+        measured: "0",
+        tests: &[
+            "a_model_deleted_while_its_pods_are_made_leaves_nothing",
+            "a_model_deleted_without_an_operator_leaves_nothing_and_comes_back_whole",
+            "a_deleted_model_leaves_nothing",
+        ],
+    },
+    Row {
+        id: "O17",
+        fault: "owned Services changed or deleted; a Service of somebody else",
+        bound: "restored; what is not ours is left alone and named",
+        measured: "as the bound",
+        tests: &[
+            "a_service_that_was_changed_or_deleted_is_made_right_again",
+            "a_service_of_somebody_else_is_not_touched_and_the_status_says_so",
+        ],
+    },
+    Row {
+        id: "O18",
+        fault: "a scaler and an editor at once, zero and back",
+        bound: "no lost update; the operator never owns a field of spec",
+        measured: "as the bound",
+        tests: &[
+            "a_scaler_and_an_editor_never_fight_and_the_operator_never_writes_the_spec",
+            "kubectl_scale_changes_the_number_of_groups_and_zero_is_ready",
+        ],
+    },
+    Row {
+        id: "O19",
+        fault: "fields that a newer version wrote",
+        bound: "kept by every status write",
+        measured: "as the bound",
+        tests: &["only_what_differs_is_sent_and_what_is_gone_becomes_null"],
+    },
+    Row {
+        id: "O22",
+        fault: "a namespace deleted under the operator",
+        bound: "0 writes afterwards; no storm of writes or Events before",
+        measured: "at most 80 writes, 4 Events; 44 and 3 seen",
+        tests: &["a_namespace_deleted_under_the_operator_is_soon_forgotten"],
+    },
+    Row {
+        id: "O23",
+        fault: "100 passes over a settled object; a restart",
+        bound: "0 writes",
+        measured: "0",
+        tests: &["a_settled_object_costs_no_write_in_a_hundred_passes", "a_restarted_operator_touches_no_pod"],
+    },
+];
+
+const HEAD: &str = "\
+# Faults that the operator survives
+
+Each row is a fault, the bound within which it is survived, what the last recorded run showed, and the tests that make it.
+Faults of the API server are made by a layer inside the operator's client (`operator/src/faults`), ordered through a hidden
+argument; pods' faults are made on fake nodes. This page is generated (`SHOAL_BLESS=1 cargo test -p shoal-tests --lib fault_page`).
+
+| | fault | bound | measured | tests |
+|---|---|---|---|---|
+";
+
+/// The page.
+#[must_use]
+pub fn page() -> String {
+    let line = |row: &Row| {
+        let tests: Vec<String> = row.tests.iter().map(|test| format!("`{test}`")).collect();
+        format!("| {} | {} | {} | {} | {} |\n", row.id, row.fault, row.bound, row.measured, tests.join("<br>"))
+    };
+    HEAD.to_owned() + &ROWS.iter().map(line).collect::<String>()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::paths::repository;
+
+    /// Every Rust source under `folder`, in one text.
+    fn sources(folder: &Path, text: &mut String) {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                sources(&path, text);
+            } else if path.extension().is_some_and(|ending| ending == "rs") {
+                text.push_str(&std::fs::read_to_string(&path).unwrap());
+            }
+        }
+    }
+
+    #[test]
+    fn every_row_names_tests_that_exist_and_the_page_is_the_committed_one() {
+        let mut text = String::new();
+        sources(&repository().join("operator/src"), &mut text);
+        sources(&repository().join("tests/tests"), &mut text);
+        for row in ROWS {
+            assert!(!row.tests.is_empty(), "{} has no test", row.id);
+            for test in row.tests {
+                assert!(text.contains(&format!("fn {test}(")), "{}: there is no test {test}", row.id);
+            }
+        }
+        let path = repository().join("docs/faults.md");
+        if std::env::var_os("SHOAL_BLESS").is_some() {
+            std::fs::write(&path, page()).unwrap();
+        }
+        let committed = std::fs::read_to_string(&path).unwrap_or_default();
+        assert!(committed == page(), "run: SHOAL_BLESS=1 cargo test -p shoal-tests --lib fault_page");
+    }
+}
