@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use super::model::{Group, Known, Shard, Step, Turn, Why};
 use super::standing::Standing;
 use super::state::State;
-use crate::controller::recover::Recovery;
+use crate::controller::recover::{Recovery, later};
 
 /// What a group waits for before it is made.
 type Wait = (Why, Option<Timestamp>);
@@ -64,8 +64,8 @@ impl State<'_> {
             }
             // One at a time: groups that were withdrawn for want of room must not take it from one another.
             let withdrawn = memory.is_some_and(|memory| memory.reason.is_withdrawal());
-            if withdrawn && self.live().any(Group::is_being_placed) {
-                return Err((Why::Queue, None));
+            if let Some(until) = self.placing_until().filter(|_| withdrawn) {
+                return Err((Why::Queue, Some(until)));
             }
         }
         let Some(most) = self.budget.max_accelerators.map(|most| most as usize) else { return Ok(()) };
@@ -74,6 +74,14 @@ impl State<'_> {
             return Err((Why::Accelerators, None));
         }
         Ok(())
+    }
+
+    /// Until when groups may still be looking for room. One that has not been refused by then has found it: it pulls its
+    /// image, and one that never gets it must not hold up those that would.
+    fn placing_until(&self) -> Option<Timestamp> {
+        let placing = self.live().filter(|group| group.is_being_placed());
+        let until = placing.map(|group| later(group.created.unwrap_or(self.now), self.budget.partial));
+        until.filter(|until| *until > self.now).max()
     }
 
     /// What groups before this one still need: a new group must not take the place of one that comes back.

@@ -50,11 +50,13 @@ pub(super) fn epoch(world: &mut World, (index, epoch): (u32, u64)) -> Result<(),
         check(other.view.shard.is_ending(), || format!("g{index} e{epoch} is made beside {:?}", other.view))?;
     }
     let listed = world.status().groups.iter().any(|group| group.index == index as i32 && group.epoch != epoch as i64);
-    let left = listed || world.pods.values().any(|pod| place(&pod.view).0 == index);
-    let highest = world.highest.entry(index).or_default();
-    let before = if left { *highest } else { 0 };
-    *highest = epoch;
-    check(epoch >= before, || format!("g{index} e{epoch} is made after e{before}"))
+    // Its own first pods may have been made by a pass on a stale view, of which nothing is asked here.
+    let left = listed || world.pods.values().any(|pod| place(&pod.view).0 == index && place(&pod.view).1 != epoch);
+    let before = world.highest.insert(index, epoch).filter(|_| left).unwrap_or(0);
+    let pods = || world.pods.values().map(|pod| (place(&pod.view), pod.view.shard)).collect::<Vec<_>>();
+    check(epoch >= before, || {
+        format!("g{index} e{epoch} is made after e{before}: {:?} {:?}", pods(), world.status().groups)
+    })
 }
 
 /// Pods that count against the cap.
@@ -88,6 +90,8 @@ pub(super) fn withdrawn(world: &World) -> Result<(), String> {
         (group.0, group.1) = (group.0 + 1, group.1.min(created));
         if let Shard::Unschedulable(since) = pod.view.shard {
             check(later(since, Duration::from_secs(11)) > world.now, || format!("{:?} was not withdrawn", pod.view))?;
+            // It is withdrawn by then, whole or not.
+            group.1 = group.1.max(since);
         }
     }
     for (group, (made, created, size)) in groups {
