@@ -89,7 +89,7 @@ impl Install {
         helm(&["uninstall", "shoal", "--namespace", &self.namespace]).await.map(drop)
     }
 
-    /// A test is about to take rights away: what this user is refused from now on is no lack of the chart's.
+    /// A test is about to change this user's rights, or to ask for what it must not: what it asks for counts no more.
     pub fn set_aside(&self) {
         USERS.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.user());
     }

@@ -64,6 +64,7 @@ async fn what_cannot_be_shown(bench: &Bench<'_>) -> Result<()> {
         ensure!(answer.contains(words), "{words:?} is not in {answer:?}");
     }
     // The operator's own account may list and watch models, but neither get nor patch them.
+    bench.install.set_aside();
     let kubeconfig = bench.install.kubeconfig(bench.cluster).await?;
     let answer = shoal_as(&kubeconfig, &["restart", "tiny", "-n", n]).await.expect_err("it may not").to_string();
     ensure!(answer.contains("cannot read the ModelDeployment") && answer.contains("forbidden"), "{answer}");

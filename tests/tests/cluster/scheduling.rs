@@ -33,8 +33,10 @@ fn named(mut model: ModelDeployment, name: &str) -> ModelDeployment {
     model
 }
 
+/// Pods that have a node and were not told to leave it.
 async fn scheduled(bench: &Bench<'_>, model: &str) -> Result<usize> {
-    let all = bench.pods(model).await?;
+    let mut all = bench.pods(model).await?;
+    all.retain(|pod| pod.metadata.deletion_timestamp.is_none());
     Ok(all.iter().filter(|pod| pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_some())).count())
 }
 

@@ -134,6 +134,7 @@ pub(crate) async fn the_network_policy_is_kept_right_and_removed_when_it_is_swit
         policies.delete("tiny-shards", &DeleteParams::default()).await?;
         await_object(&policies, "tiny-shards", "made again", |policy| policy.uid() != before).await?;
 
+        bench.install.set_aside();
         let off = ["--reuse-values", "--set", "networkPolicy.enabled=false"];
         helm(&[&["upgrade", "shoal", "charts/shoal", "-n", bench.namespace], &off[..]].concat()).await?;
         let pods = bench.identities("tiny").await?;

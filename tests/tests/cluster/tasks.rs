@@ -23,7 +23,8 @@ const INSTEAD: [(&str, &str, &str); 5] = [
     ("=10m", "=60s", "fake nodes are fast"),
 ];
 /// What is not typed here, and where it is.
-const ELSEWHERE: [(&str, &str); 2] = [
+const ELSEWHERE: [(&str, &str); 3] = [
+    ("kubectl drain ", "here it would drain what other tests run on: disruption.rs drains a node of its own"),
     ("shoal logs NAME --follow", "fake nodes keep no logs and it never ends: tests/tests/node.rs follows a real group"),
     ("shoal up ", "it never ends: tests/tests/local.rs serves and asks with it"),
 ];
@@ -54,7 +55,8 @@ fn tasks(page: &str) -> Vec<Task> {
 
 fn instead(text: &str) -> String {
     // Columns of kubectl are called NAME too.
-    let is_head = text.contains("READY") || text.contains("TYPE") || text == "NAME: shoal";
+    let is_head =
+        text.contains("READY") || text.contains("TYPE") || text.contains("MIN AVAILABLE") || text == "NAME: shoal";
     let pairs = INSTEAD.iter().filter(|(page, ..)| !(is_head && *page == "NAME"));
     pairs.fold(text.to_owned(), |text, (page, here, _)| text.replace(page, here))
 }
