@@ -196,7 +196,7 @@ impl<'a> Pass<'a> {
         status
     }
 
-    /// The status after the work: `made` are the pods that exist now.
+    /// The status after the work: `made` are the pods that were made or told to end, as they are now.
     #[must_use]
     pub fn status_after(&self, made: &[PodView], problem: Option<&Problem>) -> ModelDeploymentStatus {
         self.status(made, problem)
@@ -212,6 +212,7 @@ impl<'a> Pass<'a> {
             observed: &self.observed,
             decision: &self.decision,
             unmade: &self.unmade(made),
+            leaving: self.leaving(made),
             problem,
             budget: &self.budget,
             now: self.input.now,
@@ -236,6 +237,12 @@ impl<'a> Pass<'a> {
             self.members.get(&(index, epoch)).is_some_and(|ranks| ranks.contains_key(&rank))
         };
         ranks.filter(|shard| !there(shard) && !made.contains(shard)).collect()
+    }
+
+    /// Whether pods of removed groups are still to be told to end: neither before the pass nor, as `made`, by it.
+    fn leaving(&self, made: &[PodView]) -> bool {
+        let told = |pod: &PodView| made.iter().any(|made| made.meta.uid == pod.meta.uid && made.shard.is_ending());
+        self.removals(Work::default()).delete.iter().any(|pod| !told(pod))
     }
 
     /// What is worth an Event, given the status that the work led to.

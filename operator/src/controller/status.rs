@@ -38,6 +38,8 @@ pub struct Facts<'a> {
     pub decision: &'a Decision,
     /// Shards of the decision, as (index, epoch, rank), that were not made yet.
     pub unmade: &'a BTreeSet<(u32, u64, u32)>,
+    /// Pods of groups to be removed are still to be told to end.
+    pub leaving: bool,
     /// What kept the pass from being carried out.
     pub problem: Option<&'a Problem>,
     /// What the rollout may spend.
@@ -86,7 +88,7 @@ impl Facts<'_> {
     fn whole(&self) -> bool {
         let groups = count(self.decision.groups.iter());
         let all = self.wished() == groups && self.updated() == groups && self.available() == groups;
-        all && self.revisions.target.is_some() && self.problem.is_none()
+        all && self.revisions.target.is_some() && self.problem.is_none() && !self.leaving
     }
 
     fn verdict(&self) -> Option<&Verdict> {

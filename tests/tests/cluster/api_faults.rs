@@ -66,15 +66,16 @@ pub(crate) async fn while_its_calls_fail_an_object_asks_at_most_ten_times_a_seco
                     // The test divides every interval by 20.
                     let wait_ms = 20 * line["wait_ms"].as_u64().context("a wait")?;
                     ensure!(asked * 100 <= wait_ms, "{asked} requests, then a wait of {wait_ms} ms");
-                    waits.push(wait_ms / 1000);
+                    waits.push((asked, wait_ms / 1000));
                     asked = 0;
                 }
                 _ => {}
             }
         }
-        println!("24 refused POSTs of 16 pods: {failed} passes, waits in seconds {waits:?}");
+        println!("24 refused POSTs of 16 pods: {failed} passes, requests and then seconds {waits:?}");
         assert_eq!(passes, failed, "no pass fails but those that the back-off begins");
-        ensure!((6..=12).contains(&failed), "{failed} passes failed");
+        // A pass that only meets a newer version of the object is no failure.
+        ensure!((5..=12).contains(&failed), "{failed} passes failed: {waits:?}");
         Ok(())
     })
     .await

@@ -86,7 +86,8 @@ impl World {
         let ended: Vec<_> = work.delete.iter().map(|pod| pod.meta.name.clone()).collect();
         self.found.pods.retain(|pod| !ended.contains(&pod.meta.name));
         self.found.pods.extend(made.iter().cloned().map(Arc::new));
-        let after = pass.status_after(&made, None);
+        let told = work.delete.iter().map(|pod| PodView { shard: Shard::Terminating, ..(**pod).clone() });
+        let after = pass.status_after(&made.into_iter().chain(told).collect::<Vec<_>>(), None);
         let stories: Vec<_> = pass.story(&after).into_iter().map(|story| story.reason).collect();
         if !stories.is_empty() {
             line.push(format!("tell {}", stories.join(" ")));
@@ -341,7 +342,7 @@ fn a_rollout_that_lost_its_status_goes_on_within_its_budgets() {
         [
             "status",
             "remember; make g3-e1-r0 g3-e1-r1; end g1-e1-r0 g1-e1-r1; tell GroupRemoved GroupCreated; status",
-            "remember; end g0-e1-r0 g0-e1-r1; tell GroupRemoved",
+            "remember; end g0-e1-r0 g0-e1-r1; tell GroupRemoved; status",
             "status",
         ]
     );

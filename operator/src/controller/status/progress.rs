@@ -59,6 +59,7 @@ pub(super) fn progress(facts: &Facts<'_>) -> (String, String) {
         _ if super::degraded::lost(facts).is_some() => "Recovering",
         Some(Why::Gates) => "SchedulingGated",
         Some(Why::MinReady) => "MinReadySeconds",
+        _ if facts.leaving => "RemovingGroups",
         _ => "Starting",
     };
     (reason.to_owned(), format!("{}; {} of the target revision", facts.of_groups(), facts.updated()))

@@ -88,6 +88,7 @@ impl World {
         if left < work.delete.len() + work.create.len() {
             self.saw("crash between writes");
         }
+        let (mut made, mut problem) = (Vec::new(), None);
         for pod in work.delete {
             if left == 0 {
                 return Ok(());
@@ -96,9 +97,9 @@ impl World {
             let name = pod.meta.name.clone().unwrap();
             if self.pods.get(&name).is_some_and(|there| there.view.meta.uid == pod.meta.uid) {
                 self.end(&name);
+                made.extend(self.pods.get(&name).map(|there| PodView::clone(&there.view)));
             }
         }
-        let (mut made, mut problem) = (Vec::new(), None);
         self.refused = false;
         for pod in work.create {
             if left == 0 {
