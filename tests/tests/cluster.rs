@@ -114,6 +114,7 @@ fn main() -> anyhow::Result<ExitCode> {
             api_faults::a_leader_that_cannot_renew_ends_and_its_successor_touches_no_pod,
             api_faults::what_a_paused_leader_still_sends_has_no_effect,
             api_faults::a_right_taken_away_is_named_in_the_status_and_given_back_is_enough,
+            api_faults::a_quota_that_refuses_a_pod_leaves_no_partial_group,
             api_faults::a_namespace_deleted_under_the_operator_is_soon_forgotten,
             edits::quick_edits_end_in_the_newest_with_one_group_more_than_wished_at_most,
             edits::a_scaler_and_an_editor_never_fight_and_the_operator_never_writes_the_spec,

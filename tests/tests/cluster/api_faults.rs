@@ -211,7 +211,6 @@ pub(crate) async fn a_right_taken_away_is_named_in_the_status_and_given_back_is_
     .await
 }
 
-#[expect(dead_code, reason = "to be listed once the rollout withdraws groups that cannot be completed")]
 pub(crate) async fn a_quota_that_refuses_a_pod_leaves_no_partial_group() -> Result<()> {
     with_operator(Mode::Cluster, async |bench| {
         let quota = json!({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "three"}, "spec": {"hard": {"pods": "3"}}});
