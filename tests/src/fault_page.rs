@@ -1,4 +1,4 @@
-//! `docs/faults.md`: which fault is survived within which bound, and the tests that show it. Generated from [`ROWS`].
+//! `docs/faults.md`: which fault is survived within which bound, and the tests that show it. Generated from `ROWS`.
 //!
 //! A test fails when the page differs, or when a test that a row names does not exist.
 

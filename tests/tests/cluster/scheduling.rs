@@ -132,10 +132,15 @@ pub(crate) async fn two_models_that_each_need_all_nodes_do_not_starve_each_other
 /// One that fits nowhere stands in the queue; another that lost a shard comes back all the same.
 pub(crate) async fn a_model_that_fits_nowhere_keeps_no_other_from_coming_back() -> Result<()> {
     with_operator(Mode::Cluster, async |bench| {
-        let pool = Pool::new(bench.cluster, bench.namespace, 3, 1).await?;
-        let serving = within(&pool, 1)?;
-        bench.serve(&serving).await?;
-        bench.models().create(&PostParams::default(), &named(within(&pool, 2)?, "giant")).await?;
+        // It fits the nodes when they are empty, as plans do, and they never are.
+        let pool = Pool::new(bench.cluster, bench.namespace, 4, 1).await?;
+        bench.occupy(&pool, "other", None).await?;
+        bench.serve(&within(&pool, 1)?).await?;
+        let mut giant = named(within(&pool, 1)?, "giant");
+        if let Some(sharding) = &mut giant.spec.sharding {
+            sharding.shards = Some(4);
+        }
+        bench.models().create(&PostParams::default(), &giant).await?;
         bench.until("giant", "its withdrawal", |status| reasons(status).contains(&"Unschedulable")).await?;
         let victims: Vec<Pod> = bench.pods("tiny").await?;
         pods::fail(bench.cluster, bench.namespace, &victims[0].name_any(), "Error", 1).await?;

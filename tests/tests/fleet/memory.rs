@@ -23,6 +23,9 @@ use shoal_tests::fleet::{Fleet, Spec};
 /// How far the plan may be off, in percent.
 const PERCENT: f64 = 5.0;
 
+/// Answers on one connection; a worker refuses more than 64.
+const STREAMS: usize = 32;
+
 /// Serves `sequences` at once, each with a full context, and reads the memory of every worker.
 async fn memory(model: &Path, shards: usize, (sequences, context): (u32, u32), step: u32) -> Result<Vec<u64>> {
     let experts = folder::shape(model)?.experts;
@@ -37,11 +40,11 @@ async fn memory(model: &Path, shards: usize, (sequences, context): (u32, u32), s
     // All at once, so that no block of the cache is used twice; the last token of an answer is never cached.
     let prompt: Vec<u32> = (0..context.saturating_sub(8)).map(|position| position % 97 + 2).collect();
     let mut clients = Vec::new();
-    for worker in &fleet.workers {
-        clients.push(worker.client().await?);
+    for index in 0..(sequences as usize).div_ceil(STREAMS).max(shards) {
+        clients.push(fleet.workers[index % shards].client().await?);
     }
     let asked = (0..sequences as usize).map(|index| {
-        let mut client = clients[index % shards].clone();
+        let mut client = clients[index % clients.len()].clone();
         let request = GenerateRequest { top_logprobs: 0, ..greedy(&prompt, 8) };
         async move {
             let mut answer = client.generate(request).await?.into_inner();
@@ -89,9 +92,16 @@ async fn the_tiny_model_takes_the_memory_that_the_plan_counts() -> Result<()> {
     let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/tiny");
     let (short, long) = ((128, 64), (128, 512));
     let counted = planned(&model, 1, long)?.tensors() - planned(&model, 1, short)?.tensors();
-    let (few, many) = (memory(&model, 1, short, 512).await?[0], memory(&model, 1, long, 512).await?[0]);
-    let off = (many.saturating_sub(few) as f64 / counted as f64 - 1.0) * 100.0;
-    println!("planned {counted} more, measured {} more than {few}: {off:.1} %", many.saturating_sub(few));
+    // The median of three: a thread's arena more or less is a tenth of the bound.
+    let mut pairs = Vec::new();
+    for _ in 0..3 {
+        let (few, many) = (memory(&model, 1, short, 512).await?[0], memory(&model, 1, long, 512).await?[0]);
+        pairs.push((many.saturating_sub(few), many));
+    }
+    pairs.sort_unstable();
+    let (grown, many) = pairs[1];
+    let off = (grown as f64 / counted as f64 - 1.0) * 100.0;
+    println!("planned {counted} more, measured {pairs:?}: {off:.1} %");
     ensure!(off.abs() <= PERCENT, "{off:.1} %");
     let allowed = planned(&model, 1, long)?.total();
     ensure!(many <= allowed, "{many} bytes are more than the plan allows: {allowed}");
