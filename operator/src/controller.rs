@@ -28,6 +28,7 @@ use kube::Client;
 use self::apply::{Outcome, Problem, Teller, apply, remember};
 use self::dereference::{ModelKey, World};
 use self::pass::{Input, Pass};
+use self::rollout::Turn;
 use crate::crd::{ModelDeployment, ModelDeploymentStatus};
 use crate::metrics::{Metrics, ReasonLabel};
 use crate::timing::Timing;
@@ -114,11 +115,8 @@ impl Controller {
         let turn = self.world.turns(|turns| turns.opening(&key));
         let input = Input { model: &model, found: &found, inventory: &inventory, default_image, timing, turn, now };
         let free = Pass::decide(&input);
-        // Only what makes groups needs its turn, and decides again when it is another's.
-        let turn =
-            if free.makes_groups() { self.world.turns(|turns| turns.ask(&key, free.resource(), now)) } else { turn };
-        let held = Input { turn, ..input };
-        let pass = if turn == input.turn { free } else { Pass::decide(&held) };
+        let held = Input { turn: self.turn(&key, &free), ..input };
+        let pass = if held.turn == input.turn { free } else { Pass::decide(&held) };
         // 5. build: no client
         let mut work = pass.work();
         pass.guard(self.network_policy, &mut work);
@@ -141,6 +139,12 @@ impl Controller {
         }
         let written = !idle || before.is_some() || after.is_some();
         Ok(if written { Ending::Applied(again) } else { Ending::Waiting(again) })
+    }
+
+    /// Only what makes groups needs its turn; when it is another's, the pass decides again.
+    fn turn(&self, key: &ModelKey, free: &Pass<'_>) -> Turn {
+        let Input { turn, now, .. } = *free.input();
+        if free.makes_groups() { self.world.turns(|turns| turns.ask(key, free.resource(), now)) } else { turn }
     }
 
     async fn write(

@@ -92,6 +92,12 @@ impl<'a> Pass<'a> {
         Self { input, owner, rejection, plan, revisions, budget, members, observed, decision }
     }
 
+    /// What it rests on.
+    #[must_use]
+    pub fn input(&self) -> &Input<'a> {
+        self.input
+    }
+
     /// What the decision means for objects: pods to make or end, Services to make or correct.
     #[must_use]
     pub fn work(&self) -> Work {
