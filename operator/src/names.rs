@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-/// Who owns the fields that server-side apply writes.
+/// Who owns the fields that we write, as `managedFields` tells.
 pub const FIELD_MANAGER: &str = "shoal-operator";
 
 /// Name of the container that runs the worker.

@@ -39,14 +39,14 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 - apiGroups: [""]
   resources: [pods]
   verbs: [get, list, watch, create, delete]
-# The client Service and the headless Service of shard names, by server-side apply (create and patch).
-# get: a Service of that name which is somebody else's is left alone. They go with their owner.
+# The client Service and the headless Service of shard names: created, and patched when somebody changed them.
+# get: what to patch; and a Service of that name which is somebody else's is left alone. They go with their owner.
 # delete: only to make the client Service anew when serving.headless changes, since a Service's address never does.
 - apiGroups: [""]
   resources: [services]
   verbs: [get, list, watch, create, patch, delete]
-# A PodDisruptionBudget while a model has two groups or more, by server-side apply; deleted when it has fewer.
-# get: a budget of that name which is somebody else's is left alone.
+# A PodDisruptionBudget while a model has two groups or more, patched as they change; deleted when it has fewer.
+# get: what to patch; and a budget of that name which is somebody else's is left alone.
 - apiGroups: [policy]
   resources: [poddisruptionbudgets]
   verbs: [get, list, watch, create, patch, delete]
@@ -56,8 +56,8 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
   resources: [secrets]
   verbs: [create]
 {{- if .Values.networkPolicy.enabled }}
-# One NetworkPolicy a model, by server-side apply (create and patch): only its own pods reach the shard port.
-# get: one of that name which is somebody else's is left alone. They go with their owner, so no delete.
+# One NetworkPolicy a model, patched when somebody changed it: only its own pods reach the shard port.
+# get: what to patch; and one of that name which is somebody else's is left alone. They go with their owner, so no delete.
 - apiGroups: [networking.k8s.io]
   resources: [networkpolicies]
   verbs: [get, list, watch, create, patch]

@@ -1,4 +1,4 @@
-//! The only writer: pods and Secrets by POST, Services, budgets and policies by server-side apply, deletes with UID
+//! The only writer: everything is made by POST; Services, budgets and policies are corrected by patches; deletes with UID
 //! preconditions, the status as a patch on the resourceVersion it was computed from, and Events.
 //!
 //! Never decides: it carries out what a pass decided and says what the API server answered.

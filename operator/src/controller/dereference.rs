@@ -17,7 +17,7 @@ use std::sync::Arc;
 use kube::runtime::reflector::ObjectRef;
 
 pub use self::budget::BudgetView;
-pub use self::object::{Applied, ObjectView, Owned};
+pub use self::object::{Applied, ObjectView, Owned, owned};
 pub use self::pod::{Place, PodView};
 pub use self::policy::PolicyView;
 pub use self::service::ServiceView;

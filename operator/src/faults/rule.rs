@@ -3,7 +3,7 @@
 //! ```text
 //! RULE [; RULE …]        RULE = FAULT [VERB [RESOURCE [WHICH]]]
 //! FAULT     409 429 500 503 504 · reset · truncated · slow=MS · ended=MS · expired=MS · crash-before · crash-after
-//! VERB      get list watch create update patch apply delete · write: all but the first three · *: any
+//! VERB      get list watch create update patch delete · write: all but the first three · *: any
 //! RESOURCE  as RBAC names it, such as pods or modeldeployments/status · *: any but leases, whose renewals never rest
 //! WHICH     of the calls that match, from 1: N · N-M · N- (the default is 1-)
 //! ```
@@ -57,7 +57,7 @@ pub struct ApiFaults(pub Vec<Rule>);
 )]
 pub struct UnknownFault(String);
 
-const VERBS: [&str; 10] = ["*", "write", "get", "list", "watch", "create", "update", "patch", "apply", "delete"];
+const VERBS: [&str; 9] = ["*", "write", "get", "list", "watch", "create", "update", "patch", "delete"];
 
 impl FromStr for ApiFaults {
     type Err = UnknownFault;
@@ -175,7 +175,7 @@ mod tests {
     fn any_resource_leaves_the_lease_alone_and_writes_are_all_but_reads() {
         let call = |verb, resource: &str| Call { verb, resource: resource.into() };
         let crash = rule(Fault::CrashBefore, "write", "*", 1..=1);
-        assert!(crash.is_about(&call("apply", "services")) && crash.is_about(&call("delete", "pods")));
+        assert!(crash.is_about(&call("create", "services")) && crash.is_about(&call("delete", "pods")));
         assert!(!crash.is_about(&call("update", "leases")) && !crash.is_about(&call("list", "pods")));
         let slow = rule(Fault::Slow(Duration::ZERO), "*", "leases", 1..=u64::MAX);
         assert!(slow.is_about(&call("update", "leases")) && !slow.is_about(&call("get", "pods")));

@@ -4,7 +4,6 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use http::header::CONTENT_TYPE;
 use http::{Method, Request, Response};
 use tower::{Layer, Service};
 
@@ -59,16 +58,13 @@ where
     }
 }
 
-/// The verb as far as method, query and content type show it; lists count as `get`.
+/// The verb as far as method and query show it; lists count as `get`.
 pub(crate) fn verb<A>(request: &Request<A>) -> &'static str {
-    let apply =
-        || request.headers().get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/apply"));
     let watch = || request.uri().query().is_some_and(|query| query.contains("watch=true"));
     match *request.method() {
         Method::GET if watch() => "watch",
         Method::POST => "create",
         Method::PUT => "update",
-        Method::PATCH if apply() => "apply",
         Method::PATCH => "patch",
         Method::DELETE => "delete",
         _ => "get",
@@ -81,12 +77,10 @@ mod tests {
 
     #[test]
     fn verbs_are_those_of_rbac_as_far_as_a_request_shows_them() {
-        let of = |method: Method, uri: &str, kind: &str| {
-            verb(&Request::builder().method(method).uri(uri).header(CONTENT_TYPE, kind).body(()).unwrap())
-        };
-        assert_eq!(of(Method::GET, "/api/v1/pods?watch=true&timeoutSeconds=9", ""), "watch");
-        assert_eq!(of(Method::GET, "/api/v1/pods", ""), "get");
-        assert_eq!(of(Method::PATCH, "/x", "application/apply-patch+yaml"), "apply");
-        assert_eq!(of(Method::PATCH, "/x", "application/merge-patch+json"), "patch");
+        let of = |method: Method, uri: &str| verb(&Request::builder().method(method).uri(uri).body(()).unwrap());
+        assert_eq!(of(Method::GET, "/api/v1/pods?watch=true&timeoutSeconds=9"), "watch");
+        assert_eq!(of(Method::GET, "/api/v1/pods"), "get");
+        assert_eq!(of(Method::POST, "/x"), "create");
+        assert_eq!(of(Method::PATCH, "/x"), "patch");
     }
 }

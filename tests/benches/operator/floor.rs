@@ -1,13 +1,18 @@
 //! The floor: the objects that the operator would make, made by a client that decides nothing.
 //!
-//! Pods, Services and statuses are copies of what the operator itself made of a model of two groups, under other names.
+//! Pods, Services, Secrets, NetworkPolicies and statuses are copies of what the operator itself made of one model, under
+//! other names. Events are left out.
 
+use std::fmt::Debug;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::core::v1::{Pod, Secret, Service};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::api::{ListParams, Patch, PatchParams, PostParams};
-use kube::{Api, Client, ResourceExt as _};
+use kube::{Api, Client, Resource, ResourceExt as _};
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use shoal_operator::crd::ModelDeployment;
 use shoal_tests::cluster::Cluster;
@@ -21,6 +26,8 @@ use crate::{groups, table};
 struct Mould {
     pod: Value,
     services: Vec<Value>,
+    secret: Value,
+    policy: Value,
     status: Value,
 }
 
@@ -33,17 +40,27 @@ async fn mould(client: &Client) -> Result<&'static Mould> {
         served(client, 2, 1).await?;
         let pods: Api<Pod> = Api::namespaced(client.clone(), NAMESPACE);
         let pod = pods.list(&ListParams::default()).await?.items.pop().context("a pod")?;
-        let services: Api<Service> = Api::namespaced(client.clone(), NAMESPACE);
-        let ours = ListParams::default().labels(shoal_operator::names::label::MODEL);
-        let services = services.list(&ours).await?.items;
+        let services = made::<Service>(client).await?;
+        let (secrets, policies) = (made::<Secret>(client).await?, made::<NetworkPolicy>(client).await?);
         let models: Api<ModelDeployment> = Api::namespaced(client.clone(), NAMESPACE);
         let status = models.get("mould").await?.status;
         operator.stop().await?;
         clean(client).await?;
         let services = services.iter().map(bare).collect::<Result<_>>()?;
-        anyhow::Ok(Mould { pod: bare(&pod)?, services, status: serde_json::to_value(status)? })
+        let (secret, policy) =
+            (bare(secrets.first().context("a Secret")?)?, bare(policies.first().context("a policy")?)?);
+        anyhow::Ok(Mould { pod: bare(&pod)?, services, secret, policy, status: serde_json::to_value(status)? })
     };
     MOULD.get_or_try_init(cast).await
+}
+
+/// What the operator made of one kind.
+async fn made<K>(client: &Client) -> Result<Vec<K>>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
+{
+    let ours = ListParams::default().labels(shoal_operator::names::label::MODEL);
+    Ok(Api::namespaced(client.clone(), NAMESPACE).list(&ours).await?.items)
 }
 
 /// Without what the server adds.
@@ -60,18 +77,23 @@ fn bare(object: &impl serde::Serialize) -> Result<Value> {
     }
     let kept = ["name", "labels", "annotations", "ownerReferences"];
     let metadata: serde_json::Map<_, _> = kept.iter().map(|key| ((*key).to_owned(), metadata[*key].clone())).collect();
-    Ok(json!({"metadata": metadata, "spec": spec}))
+    Ok(match &whole["data"] {
+        Value::Null => json!({"metadata": metadata, "spec": spec}),
+        data => json!({"metadata": metadata, "data": data, "type": whole["type"]}),
+    })
 }
 
 /// The same for another model: names, labels and selectors change, and the owner's uid.
-fn recast<K: serde::de::DeserializeOwned>(object: &Value, owner: &ModelDeployment, name: Option<&str>) -> Result<K> {
+fn recast<K: DeserializeOwned>(object: &Value, owner: &ModelDeployment, name: Option<&str>) -> Result<K> {
     let mut text = object.to_string().replace("\"mould", &format!("\"{}", owner.name_any()));
     text = text.replace(":mould-", &format!(":{}-", owner.name_any()));
     let mut value: Value = serde_json::from_str(&text)?;
     value["metadata"]["ownerReferences"][0]["uid"] = json!(owner.uid());
     if let Some(name) = name {
         value["metadata"]["name"] = json!(name);
-        value["spec"]["hostname"] = json!(name);
+        if value["spec"]["hostname"].is_string() {
+            value["spec"]["hostname"] = json!(name);
+        }
     }
     Ok(serde_json::from_value(value)?)
 }
@@ -83,6 +105,14 @@ async fn make(client: &Client, mould: &Mould, owners: &[ModelDeployment], groups
     let of_owners = owners.iter().flat_map(|owner| mould.services.iter().map(move |service| (owner, service)));
     let create = of_owners.map(async |(owner, service)| {
         Ok(services.create(&PostParams::default(), &recast(service, owner, None)?).await.map(drop)?)
+    });
+    parallel(create).await?;
+    let (secrets, policies): (Api<Secret>, Api<NetworkPolicy>) =
+        (Api::namespaced(client.clone(), NAMESPACE), Api::namespaced(client.clone(), NAMESPACE));
+    let create = owners.iter().map(async |owner| {
+        let name = format!("{}-0a1b2c", owner.name_any());
+        secrets.create(&PostParams::default(), &recast(&mould.secret, owner, Some(&name))?).await?;
+        Ok(policies.create(&PostParams::default(), &recast(&mould.policy, owner, None)?).await.map(drop)?)
     });
     parallel(create).await?;
     let of_groups = owners.iter().flat_map(|owner| (0..2 * groups).map(move |number| (owner, number)));

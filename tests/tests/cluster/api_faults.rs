@@ -24,10 +24,10 @@ use super::scenario::{Life, Stage, lives, undisturbed};
 /// What an API server may answer instead of the truth; `slow` is milliseconds.
 const KINDS: [&str; 8] = ["409", "429", "500", "503", "504", "reset", "slow=400", "truncated"];
 /// Every verb that the operator sends but `update`, which only renews the lease.
-const VERBS: [&str; 7] = ["get", "list", "watch", "create", "apply", "patch", "delete"];
+const VERBS: [&str; 6] = ["get", "list", "watch", "create", "patch", "delete"];
 
 pub(crate) async fn any_error_at_any_verb_leaves_the_same_as_undisturbed() -> Result<()> {
-    let stages = [Stage::Create, Stage::Scale, Stage::Edit];
+    let stages = [Stage::Create, Stage::Scale, Stage::Edit, Stage::Meddle];
     let expected = undisturbed(Mode::Namespaced, &stages).await?;
     let faults = VERBS.iter().flat_map(|verb| KINDS.map(|kind| format!("{kind} {verb} * 1-3")));
     let faults = RefCell::new(faults.collect::<Vec<_>>());

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::ops::Deref;
 
 use anyhow::{Context, Result};
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Pod, Service};
 use k8s_openapi::api::events::v1::Event;
+use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::api::{ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt as _};
 use serde_json::{Value, json};
@@ -121,6 +122,21 @@ impl Room<'_> {
     pub(crate) async fn edit(&self, name: &str, change: Value) -> Result<()> {
         self.models().patch(name, &PatchParams::default(), &Patch::Merge(change)).await?;
         Ok(())
+    }
+
+    /// Somebody adds to the selector of the client Service and opens the NetworkPolicy of `tiny`; waits until both are as
+    /// they were.
+    pub(crate) async fn meddle(&self) -> Result<()> {
+        let (client, changed) = (self.cluster.client(), PatchParams::default());
+        let services: Api<Service> = Api::namespaced(client.clone(), self.namespace);
+        let selector = json!({"spec": {"selector": {"inference.shoal.dev/extra": "key"}}});
+        let right = services.get("tiny").await?.spec;
+        services.patch("tiny", &changed, &Patch::Merge(selector)).await?;
+        await_object(&services, "tiny", "selecting its pods again", |service| service.spec == right).await?;
+        let policies: Api<NetworkPolicy> = Api::namespaced(client, self.namespace);
+        let right = policies.get("tiny-shards").await?.spec;
+        policies.patch("tiny-shards", &changed, &Patch::Merge(json!({"spec": {"ingress": [{}]}}))).await?;
+        await_object(&policies, "tiny-shards", "closed again", |policy| policy.spec == right).await.map(drop)
     }
 
     /// The pods of `model`, by name.

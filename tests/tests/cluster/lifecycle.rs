@@ -168,9 +168,19 @@ pub(crate) async fn a_service_that_was_changed_or_deleted_is_made_right_again() 
         let services: Api<Service> = Api::namespaced(bench.cluster.client(), bench.namespace);
         let selector = |service: &Service| service.spec.as_ref().and_then(|spec| spec.selector.clone());
         let right = selector(&services.get("tiny").await?);
-        let wrong = r#"{"spec":{"selector":{"inference.shoal.dev/model":"other"}}}"#;
-        kubectl(&["patch", "service", "tiny", "-n", bench.namespace, "--type=merge", "-p", wrong]).await?;
-        await_object(&services, "tiny", "selecting its pods", |service| selector(service) == right).await?;
+        // Changed, added to, taken from; what is not ours stays as somebody else wishes.
+        let wrong = [
+            r#"{"spec":{"selector":{"inference.shoal.dev/model":"other"}}}"#,
+            r#"{"spec":{"selector":{"inference.shoal.dev/extra":"key"}}, "metadata":{"labels":{"team":"theirs"}}}"#,
+            r#"{"spec":{"selector":{"inference.shoal.dev/accepts":null}, "sessionAffinity":"ClientIP"}}"#,
+        ];
+        for wrong in wrong {
+            kubectl(&["patch", "service", "tiny", "-n", bench.namespace, "--type=merge", "-p", wrong]).await?;
+            await_object(&services, "tiny", "selecting its pods", |service| selector(service) == right).await?;
+        }
+        let kept = services.get("tiny").await?;
+        assert_eq!(kept.labels().get("team").map(String::as_str), Some("theirs"));
+        assert_eq!(kept.spec.and_then(|spec| spec.session_affinity).as_deref(), Some("ClientIP"));
         let before = services.get("tiny-shards").await?.uid();
         services.delete("tiny-shards", &DeleteParams::default()).await?;
         await_object(&services, "tiny-shards", "made again", |service| service.uid() != before).await?;

@@ -17,13 +17,15 @@ use shoal_tests::cluster::wait::await_value;
 use super::bench::{tiny, with_operator};
 
 /// What other tests do only now and then, or under one kind of rights: a pod of a name that exists already is looked
-/// at, a single group has no PodDisruptionBudget, a Service that must change its kind is made anew, an Event that repeats
+/// at, what somebody edited is corrected, a single group has no PodDisruptionBudget, a Service that must change its kind is
+/// made anew, an Event that repeats
 /// becomes a series.
 pub(crate) async fn what_happens_rarely_needs_the_same_rights_in_both_modes() -> Result<()> {
     for mode in [Mode::Cluster, Mode::Namespaced] {
         with_operator(mode, async |bench| {
             bench.replace_operator("409 create pods 1").await?;
             bench.serve(&tiny(2)?).await?;
+            bench.meddle().await?;
             bench.edit("tiny", json!({"spec": {"replicas": 1}})).await?;
             bench.ready("tiny").await?;
             for headless in [true, false] {

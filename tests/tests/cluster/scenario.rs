@@ -26,7 +26,7 @@ use shoal_tests::cluster::wait::{await_gone, await_value};
 use super::bench::{ENV, Room, tiny};
 
 /// What happens to the model after it was created, in order; then it is deleted.
-pub(crate) const STAGES: [Stage; 4] = [Stage::Create, Stage::Scale, Stage::Edit, Stage::Lose];
+pub(crate) const STAGES: [Stage; 5] = [Stage::Create, Stage::Scale, Stage::Edit, Stage::Meddle, Stage::Lose];
 
 /// Lives at once: mostly they wait for leases and back-offs.
 const LANES: usize = 6;
@@ -39,6 +39,8 @@ pub(crate) enum Stage {
     Scale,
     /// Another revision.
     Edit,
+    /// Somebody edits the client Service and the NetworkPolicy.
+    Meddle,
     /// One shard of one group is killed for its memory.
     Lose,
 }
@@ -109,6 +111,7 @@ async fn begin(room: Room<'_>, stage: Stage) -> Result<()> {
         Stage::Create => room.models().create(&PostParams::default(), &tiny(1)?).await.map(drop).map_err(Into::into),
         Stage::Scale => room.edit("tiny", json!({"spec": {"replicas": 2}})).await,
         Stage::Edit => room.edit("tiny", json!({"spec": {"serving": {"contextTokens": 256}}})).await,
+        Stage::Meddle => room.meddle().await,
         Stage::Lose => {
             let pods = room.pods("tiny").await?;
             let victim = pods.first().context("a pod")?.name_any();

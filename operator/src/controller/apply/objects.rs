@@ -1,14 +1,18 @@
-//! Services, PodDisruptionBudgets and NetworkPolicies: server-side apply, only when absent or controlled by us; deleted
-//! with their UID.
+//! Services, PodDisruptionBudgets and NetworkPolicies: made by POST, so never over one of somebody else; corrected by a
+//! merge patch of exactly what differs in the fields that are ours; deleted with their UID.
+//!
+//! Not by server-side apply: it would have to look first whether the name is free, and leaves in place what others add
+//! to a field, as a key of a selector that no pod carries.
 
-use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Api, Client, Resource as _, ResourceExt as _};
+use serde_json::json;
 
-use super::Problem;
-use crate::controller::dereference::{Applied, ObjectView};
+use super::{Problem, merge_diff};
+use crate::controller::dereference::{Applied, ObjectView, owned};
 use crate::names::FIELD_MANAGER;
 
-/// Applies `object`; `ours`: the watch shows it under our control. Otherwise it must not exist.
+/// Makes `object`, or corrects the one that the watch shows under our control.
 pub(super) async fn apply<K: Applied>(
     client: &Client,
     uid: &str,
@@ -16,20 +20,26 @@ pub(super) async fn apply<K: Applied>(
 ) -> Result<ObjectView<K>, Problem> {
     let api: Api<K> = Api::namespaced(client.clone(), &object.namespace().unwrap_or_default());
     let (kind, name) = (<K as k8s_openapi::Resource>::KIND, object.name_any());
-    let is_ours = |view: &ObjectView<K>| view.controller.as_deref() == Some(uid);
-    let taken = || Problem::NameTaken { kind, name: name.clone() };
     if !ours {
-        let there = api.get_opt(&name).await.map_err(|error| Problem::of("get", kind, &name, error))?;
-        if there.is_some_and(|there| !is_ours(&ObjectView::from(there))) {
-            return Err(taken());
+        let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
+        match api.create(&params, &object).await {
+            Ok(made) => return Ok(ObjectView::from(made)),
+            Err(kube::Error::Api(status)) if status.code == 409 && status.reason == "AlreadyExists" => {}
+            Err(error) => return Err(Problem::of("create", kind, &name, error)),
         }
     }
-    let mut params = PatchParams::apply(FIELD_MANAGER);
-    params.force = ours;
-    match api.patch(&name, &params, &Patch::Apply(&object)).await {
-        Ok(applied) => Some(ObjectView::from(applied)).filter(is_ours).ok_or_else(taken),
-        Err(error) => Err(Problem::of("apply", kind, &name, error)),
+    let there = api.get(&name).await.map_err(|error| Problem::of("get", kind, &name, error))?;
+    let is_ours =
+        |there: &K| there.owner_references().iter().any(|owner| owner.controller == Some(true) && owner.uid == uid);
+    if !is_ours(&there) {
+        return Err(Problem::NameTaken { kind, name });
     }
+    let mut change = merge_diff(&owned(&there), &owned(&object));
+    // Never into another object that has taken the name since.
+    change["metadata"]["uid"] = json!(there.uid());
+    let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+    let corrected: Result<K, _> = api.patch(&name, &params, &Patch::Merge(&change)).await;
+    corrected.map(ObjectView::from).map_err(|error| Problem::of("patch", kind, &name, error))
 }
 
 /// Gone already, or replaced by another object of the same name: both are what was wanted.

@@ -1,38 +1,15 @@
 //! What we own of a PodDisruptionBudget.
 
-use std::collections::BTreeMap;
-
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelectorRequirement;
-use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use serde::Serialize;
 
 use super::object::{Applied, ObjectView};
 
 /// A PodDisruptionBudget as a pass sees it.
 pub type BudgetView = ObjectView<PodDisruptionBudget>;
 
-#[derive(Serialize)]
-struct Fields {
-    least: Option<IntOrString>,
-    most_missing: Option<IntOrString>,
-    unhealthy: Option<String>,
-    labels: Option<BTreeMap<String, String>>,
-    expressions: Option<Vec<LabelSelectorRequirement>>,
-}
-
 impl Applied for PodDisruptionBudget {
-    fn fields(&self) -> impl Serialize {
-        let spec = self.spec.clone().unwrap_or_default();
-        let selector = spec.selector.unwrap_or_default();
-        Fields {
-            least: spec.min_available,
-            most_missing: spec.max_unavailable,
-            unhealthy: spec.unhealthy_pod_eviction_policy,
-            labels: selector.match_labels,
-            expressions: selector.match_expressions.filter(|list| !list.is_empty()),
-        }
-    }
+    const FIELDS: &'static [&'static str] =
+        &["minAvailable", "maxUnavailable", "selector", "unhealthyPodEvictionPolicy"];
 }
 
 #[cfg(test)]

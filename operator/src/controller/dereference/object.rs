@@ -1,4 +1,7 @@
 //! Objects that we own field by field, as a pass sees them: who controls one, and whether it is as we would write it.
+//!
+//! What is ours in an object is read in one place, [`owned`]: its digest shows drift without a request, and the difference
+//! between what is there and what was built is the correction.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -10,11 +13,12 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::{Map, Value, json};
 
 use super::{ModelKey, View};
 use crate::names::label;
 
-/// A kind that server-side apply writes.
+/// A kind that we make and keep as we made it.
 pub trait Applied:
     Resource<DynamicType = (), Scope = NamespaceResourceScope>
     + k8s_openapi::Resource
@@ -23,10 +27,11 @@ pub trait Applied:
     + Serialize
     + DeserializeOwned
 {
-    /// Exactly the fields that we write, beside the labels, with what the API server would default filled in.
-    fn fields(&self) -> impl Serialize;
+    /// The fields of its spec that are ours, each as a whole: what others put into one is taken out again. What the API
+    /// server would default within them is filled in when they are built.
+    const FIELDS: &'static [&'static str];
 
-    /// Of these fields, what can never be changed in an object, as a word: a change makes it anew.
+    /// Of what we write, what can never be changed in an object, as a word: a change makes it anew.
     fn fixed(&self) -> &'static str {
         ""
     }
@@ -40,12 +45,22 @@ impl Owned {
     /// Reads the owned fields.
     #[must_use]
     pub fn of<K: Applied>(object: &K) -> Self {
-        let prefix = "inference.shoal.dev/";
-        let labels = object.meta().labels.iter().flatten().filter(|(key, _)| key.starts_with(prefix));
-        let labels: BTreeMap<_, _> = labels.collect();
-        let text = serde_json::to_vec(&(labels, object.fields())).expect("plain fields should serialise");
+        let text = serde_json::to_vec(&(owned(object), object.fixed())).expect("plain fields should serialise");
         Self(*blake3::hash(&text).as_bytes())
     }
+}
+
+/// Labels with our prefix, and the fields of its spec that are ours.
+#[must_use]
+pub fn owned<K: Applied>(object: &K) -> Value {
+    let labels = object.meta().labels.iter().flatten().filter(|(key, _)| key.starts_with("inference.shoal.dev/"));
+    let labels: BTreeMap<_, _> = labels.collect();
+    let mut whole = serde_json::to_value(object).expect("an API object should serialise");
+    let spec: Map<_, _> = K::FIELDS
+        .iter()
+        .filter_map(|field| Some(((*field).to_owned(), whole["spec"].get_mut(*field)?.take())))
+        .collect();
+    json!({"metadata": {"labels": labels}, "spec": spec})
 }
 
 /// Who controls an object, and a digest of what we own in it.
