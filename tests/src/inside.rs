@@ -43,6 +43,15 @@ impl World {
         }
     }
 
+    /// On a control plane tests mostly wait: more of them at once than there are cores. A node's cores do the work, and
+    /// its chart is there once: one after another, in the order in which they are listed.
+    fn tests_at_once(self) -> usize {
+        match self {
+            Self::ControlPlane => 4,
+            Self::Node => 1,
+        }
+    }
+
     /// Why this machine cannot run it, or `None`. Builds the cluster's binaries when they are not there yet.
     fn missing(self) -> Option<String> {
         if !cfg!(target_os = "linux") {
@@ -127,8 +136,8 @@ pub fn main_and_then(world: World, tests: Vec<Test>, last: Vec<Test>) -> Result<
         if !whole {
             last.iter().for_each(|test| eprintln!("skipped: {}: not all tests run", test.name));
         }
-        let conclusion = run(arguments.clone(), tests)?;
-        let judged = if whole && !last.is_empty() { run(arguments, last)?.has_failed() } else { false };
+        let conclusion = run(world, arguments.clone(), tests)?;
+        let judged = if whole && !last.is_empty() { run(world, arguments, last)?.has_failed() } else { false };
         return Ok(if judged { ExitCode::FAILURE } else { conclusion.exit_code() });
     }
     if let Some(reason) = world.missing() {
@@ -150,13 +159,11 @@ fn enter(world: World) -> Result<ExitCode> {
     Err(error).context("tests/cluster/enter.sh did not start")
 }
 
-/// Tests mostly wait for the cluster: more of them at once than there are cores.
-const TESTS_AT_ONCE: usize = 4;
 /// A test that waits longer hangs: every wait of its own is far shorter.
 const TEST_DEADLINE: Duration = Duration::from_secs(480);
 
-fn run(mut arguments: Arguments, tests: Vec<Test>) -> Result<Conclusion> {
-    arguments.test_threads.get_or_insert(TESTS_AT_ONCE);
+fn run(world: World, mut arguments: Arguments, tests: Vec<Test>) -> Result<Conclusion> {
+    arguments.test_threads.get_or_insert(world.tests_at_once());
     let runtime = tokio::runtime::Runtime::new()?;
     let trials = tests
         .into_iter()

@@ -2,6 +2,7 @@
 //!
 //! The only place that builds a gRPC status or an HTTP answer. Never computes and never schedules.
 
+mod aged;
 mod answer;
 mod assemble;
 mod deadline;
@@ -19,10 +20,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use listen::Bound;
+use listen::Stay;
 use shoal_proto::inference::inference_server::InferenceServer;
 use shoal_proto::{DESCRIPTORS, INFERENCE_SERVICE};
+use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
 
 use crate::config::Config;
 use crate::engine::handle::{DrainPhase, EngineHandle, Readiness};
@@ -95,7 +99,7 @@ pub async fn run(
     start: impl FnOnce() -> Started + Send + 'static,
     stop: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
-    let Bound { grpc, http, health: health_listener } = bound;
+    let Bound { grpc, http, health: health_listener, stay } = bound;
     let metrics = Arc::new(Metrics::new());
     let health = health::Health::starting().await;
     let closing = CancellationToken::new();
@@ -118,7 +122,7 @@ pub async fn run(
     metrics.follow(Arc::clone(&engine.stats));
     let following = tokio::spawn(health.clone().follow(engine.clone()));
     let service = inference::InferenceService::new(config, engine.clone(), Arc::new(text), metrics);
-    servers.spawn(serve_clients(grpc, service, health, closing.clone()));
+    servers.spawn(serve_clients((grpc, stay), routes(service, health)?, engine.drain.clone(), closing.clone()));
     let ended = tokio::select! {
         ended = until_drained(engine.clone(), stop) => ended,
         reason = until_lost(engine) => Err(ServeError::Lost(reason)),
@@ -169,12 +173,7 @@ async fn until_lost(mut engine: EngineHandle) -> String {
     reason
 }
 
-async fn serve_clients(
-    listener: tokio::net::TcpListener,
-    service: inference::InferenceService,
-    health: health::Health,
-    closing: CancellationToken,
-) -> Result<(), ServeError> {
+fn routes(service: inference::InferenceService, health: health::Health) -> Result<Routes, ServeError> {
     let inference =
         InferenceServer::new(service).max_decoding_message_size(RECEIVE_BYTES).max_encoding_message_size(SEND_BYTES);
     let reflection = || {
@@ -185,13 +184,42 @@ async fn serve_clients(
             .with_service_name(INFERENCE_SERVICE)
             .with_service_name(HEALTH_SERVICE)
     };
-    listen::hardened()
-        .add_service(inference)
+    Ok(Routes::new(inference)
         .add_service(health.service())
         .add_service(reflection().build_v1()?)
-        .add_service(reflection().build_v1alpha()?)
-        .serve_with_incoming_shutdown(listen::incoming(listener), closing.cancelled())
-        .await?;
+        .add_service(reflection().build_v1alpha()?))
+}
+
+/// When the group begins to leave, every connection is told to go (GOAWAY) and finishes what it has begun. Requests are
+/// still accepted then, over new connections, since a client that comes back at once may be sent here again.
+async fn serve_clients(
+    (listener, stay): (tokio::net::TcpListener, Stay),
+    routes: Routes,
+    mut drain: watch::Receiver<DrainPhase>,
+    closing: CancellationToken,
+) -> Result<(), ServeError> {
+    let listener = Arc::new(listener);
+    let leaving = CancellationToken::new();
+    let told = async {
+        tokio::select! {
+            // An engine that is gone is found out by others.
+            Ok(_) = drain.wait_for(|&phase| phase >= DrainPhase::Leaving) => {}
+            () = closing.cancelled() => {}
+        }
+        leaving.cancel();
+        Ok(())
+    };
+    let before = listen::hardened(stay)
+        .add_routes(routes.clone())
+        .serve_with_incoming_shutdown(listen::incoming(Arc::clone(&listener), stay), leaving.cancelled());
+    let after = async {
+        leaving.cancelled().await;
+        listen::hardened(Stay::OF_LATE_COMERS)
+            .add_routes(routes)
+            .serve_with_incoming_shutdown(listen::incoming(listener, Stay::OF_LATE_COMERS), closing.cancelled())
+            .await
+    };
+    tokio::try_join!(told, before, after)?;
     Ok(())
 }
 
@@ -200,9 +228,9 @@ async fn serve_health(
     health: health::Health,
     closing: CancellationToken,
 ) -> Result<(), ServeError> {
-    listen::hardened()
+    listen::hardened(Stay::USUAL)
         .add_service(health.service())
-        .serve_with_incoming_shutdown(listen::incoming(listener), closing.cancelled())
+        .serve_with_incoming_shutdown(listen::incoming(Arc::new(listener), Stay::USUAL), closing.cancelled())
         .await?;
     Ok(())
 }

@@ -69,8 +69,7 @@ impl Worker {
     /// # Errors
     /// When the request is refused.
     pub async fn open(&self, request: GenerateRequest) -> Result<Open> {
-        let stream = self.client().await?.generate(request).await.context("a request was refused")?.into_inner();
-        Ok(Open { stream, tokens: vec![], end: None })
+        Open::begin(self.client().await?, request).await
     }
 
     /// Asks for a whole answer.
@@ -83,6 +82,15 @@ impl Worker {
 }
 
 impl Open {
+    /// Begins an answer over this client's connection.
+    ///
+    /// # Errors
+    /// When the request is refused.
+    pub async fn begin(mut client: InferenceClient<Channel>, request: GenerateRequest) -> Result<Self> {
+        let stream = client.generate(request).await.context("a request was refused")?.into_inner();
+        Ok(Self { stream, tokens: vec![], end: None })
+    }
+
     /// Reads until `count` tokens are there or the answer has ended.
     ///
     /// # Errors

@@ -12,7 +12,7 @@ use tonic::Status;
 use tonic::transport::{Channel, Endpoint};
 
 use super::scripted::{self, Controls, Script};
-use super::{Bound, ServeError, run};
+use super::{Bound, ServeError, Stay, run};
 use crate::config::{Config, Listeners};
 use crate::text::fixture::write_tokenizer;
 
@@ -26,17 +26,26 @@ pub(super) struct Front {
 
 impl Front {
     pub(super) async fn new(script: Script) -> Self {
+        Self::staying(Stay::USUAL, script).await
+    }
+
+    /// Its clients' connections may be used for so long.
+    pub(super) async fn staying(stay: Stay, script: Script) -> Self {
         let directory = tempfile::tempdir().unwrap();
         write_tokenizer(directory.path());
-        Self::in_directory(script, directory).await
+        Self::start(stay, script, directory).await
     }
 
     pub(super) async fn in_directory(script: Script, directory: tempfile::TempDir) -> Self {
+        Self::start(Stay::USUAL, script, directory).await
+    }
+
+    async fn start(stay: Stay, script: Script, directory: tempfile::TempDir) -> Self {
         LazyLock::force(&LOG);
         let line = "--model-name tiny --listen 127.0.0.1:0 --http 127.0.0.1:0 --health-listen 127.0.0.1:0 --model";
         let args = line.split(' ').map(str::to_owned).chain([directory.path().to_str().unwrap().to_owned()]);
         let config = Config::from_args(args, &|_| None).unwrap();
-        let bound = Bound::bind(&config.listen).await.unwrap();
+        let bound = Bound { stay, ..Bound::bind(&config.listen).await.unwrap() };
         let at = bound.addresses().unwrap();
         let (handle, engine) = scripted::engine(script);
         let (stop, stopped) = oneshot::channel();

@@ -1,11 +1,15 @@
 //! The front as a client sees it: a real tonic client over loopback, a scripted engine behind.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use futures::FutureExt as _;
+use hyper_util::rt::TokioIo;
 use pretty_assertions::assert_eq;
 use shoal_proto::inference as wire;
 use shoal_proto::inference::generate_response::Event;
+use shoal_proto::inference::inference_client::InferenceClient;
+use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
@@ -207,7 +211,7 @@ async fn health_is_the_process_and_its_group_and_nothing_else_on_its_port() {
     assert_eq!(health(front.at.health, "").await, SERVING);
     let status = front.ask(ids(&[1])).await.unwrap_err();
     assert_eq!((status.code(), status.message()), (Code::Unavailable, "not ready: rank 1 is dead"));
-    let mut wrong = wire::inference_client::InferenceClient::new(channel(front.at.health).await);
+    let mut wrong = InferenceClient::new(channel(front.at.health).await);
     let status = wrong.describe_model(wire::DescribeModelRequest::default()).await.unwrap_err();
     assert_eq!(status.code(), Code::Unimplemented);
 }
@@ -215,20 +219,83 @@ async fn health_is_the_process_and_its_group_and_nothing_else_on_its_port() {
 #[tokio::test]
 async fn a_drain_refuses_the_new_and_finishes_the_old() {
     let front = Front::new(slow()).await;
-    let mut client = front.client().await;
-    let old = client.generate(wire::GenerateRequest { max_tokens: Some(10), ..ids(&[1]) }).await.unwrap();
+    let old = front.client().await.generate(wire::GenerateRequest { max_tokens: Some(10), ..ids(&[1]) }).await.unwrap();
+    let address = front.at.grpc;
+    let ask_anew = async || InferenceClient::new(channel(address).await).generate(ids(&[1])).await;
     front.stop.send(()).unwrap();
     front.engine.leave.cancelled().await;
     front.engine.drain.send_replace(DrainPhase::Leaving);
     while health(front.at.health, INFERENCE_SERVICE).await != NOT_SERVING {}
-    assert!(client.generate(ids(&[1])).await.is_ok(), "what is on its way is still accepted");
+    assert!(ask_anew().await.is_ok(), "what is on its way is still accepted");
     front.engine.drain.send_replace(DrainPhase::Refusing);
-    let status = client.generate(ids(&[1])).await.unwrap_err();
+    let status = ask_anew().await.unwrap_err();
     assert_eq!(status.code(), Code::Unavailable);
     assert!(status.get_details_retry_info().is_some());
     assert_eq!(told(&collect(old.into_inner()).await.unwrap()).2, "length");
     front.engine.drain.send_replace(DrainPhase::Done);
     front.running.await.unwrap().unwrap();
+}
+
+/// A channel of one connection at a time, and how often it had to make it.
+fn counted(address: SocketAddr) -> (Channel, Arc<AtomicUsize>) {
+    let made = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&made);
+    let connect = tower::service_fn(move |_| {
+        count.fetch_add(1, Ordering::Relaxed);
+        async move { tokio::net::TcpStream::connect(address).await.map(TokioIo::new) }
+    });
+    (Endpoint::from_static("http://worker").connect_with_connector_lazy(connect), made)
+}
+
+/// Asks until the channel has made this many connections; every request that leaves is answered.
+async fn until_connected_anew(client: &mut InferenceClient<Channel>, made: &AtomicUsize, wanted: usize) {
+    while made.load(Ordering::Relaxed) < wanted {
+        match client.generate(wire::GenerateRequest { max_tokens: Some(1), ..ids(&[1]) }).await {
+            Ok(answer) => drop(collect(answer.into_inner()).await.unwrap()),
+            // Never sent: hyper gives back what waited for a connection that was sent away.
+            Err(status) => assert_eq!(status.code(), Code::Cancelled, "{status:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_group_that_leaves_sends_its_clients_away_and_fails_none_of_their_requests() {
+    let front = Front::new(slow()).await;
+    let (channel, connections) = counted(front.at.grpc);
+    let mut client = InferenceClient::new(channel);
+    // Longer than a late comer may stay.
+    let long = || wire::GenerateRequest { max_tokens: Some(90), ..ids(&[1]) };
+    let mut started = vec![client.generate(long()).await.unwrap()];
+    front.engine.drain.send_replace(DrainPhase::Leaving);
+    // Away from where it was, and away again since it came back here.
+    for wanted in [2, 3] {
+        let sent_away = until_connected_anew(&mut client, &connections, wanted);
+        tokio::time::timeout(Duration::from_secs(10), sent_away).await.expect("a connection outlives the leaving");
+        started.push(client.generate(long()).await.unwrap());
+    }
+    for stream in started {
+        assert_eq!(told(&collect(stream.into_inner()).await.unwrap()).1.len(), 90);
+    }
+    front.engine.drain.send_replace(DrainPhase::Done);
+    front.running.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_connection_of_age_is_told_to_go_finishes_what_it_began_and_is_cut_after_the_grace() {
+    let stay = Stay { age: Duration::from_millis(200), grace: Duration::from_secs(4) };
+    let front = Front::staying(stay, slow()).await;
+    let (channel, connections) = counted(front.at.grpc);
+    let watched = HealthCheckRequest { service: INFERENCE_SERVICE.into() };
+    let mut endless = HealthClient::new(channel.clone()).watch(watched).await.unwrap().into_inner();
+    assert_eq!(endless.message().await.unwrap().map(|state| state.status), Some(1));
+    let mut client = InferenceClient::new(channel);
+    // Begun before the age, and nine times as long.
+    let begun = client.generate(wire::GenerateRequest { max_tokens: Some(90), ..ids(&[1]) }).await.unwrap();
+    until_connected_anew(&mut client, &connections, 2).await;
+    assert!(endless.message().now_or_never().is_none(), "cut before it was told to go");
+    assert_eq!(told(&collect(begun.into_inner()).await.unwrap()).1.len(), 90);
+    let cut = tokio::time::timeout(Duration::from_secs(30), endless.message()).await;
+    assert!(cut.expect("a stream outlives the grace").is_err());
 }
 
 #[tokio::test]
