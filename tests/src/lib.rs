@@ -11,5 +11,6 @@ pub mod mutations;
 pub mod node;
 pub mod paths;
 pub mod require;
+pub mod seeds;
 pub mod sums;
 pub mod up;
