@@ -27,10 +27,13 @@ const KINDS: [&str; 8] = ["409", "429", "500", "503", "504", "reset", "slow=400"
 /// Every verb that the operator sends but `update`, which only renews the lease.
 const VERBS: [&str; 6] = ["get", "list", "watch", "create", "patch", "delete"];
 
+/// Every kind once, where the seed strikes.
 fn drawn(seed: u64) -> Vec<String> {
     let mut draw = Draw::of(seed);
     let strike = |kind: &str| {
-        let (verb, first) = (draw.one(&VERBS).to_owned(), draw.number(1..=2));
+        let verb = *draw.one(&VERBS);
+        // There is not always a second reading.
+        let first = draw.number(1..=if verb == "get" { 1 } else { 2 });
         let kind = if kind.starts_with("slow") { format!("slow={}", draw.number(50..=1500)) } else { kind.to_owned() };
         format!("{kind} {verb} * {first}-{}", first + draw.number(0..=3))
     };
@@ -52,7 +55,7 @@ pub(crate) async fn any_error_at_any_verb_leaves_the_same_as_undisturbed() -> Re
         Ok(())
     };
     lives(Mode::Namespaced, (&stages, &expected), || faults.borrow_mut().pop(), lived).await?;
-    println!("API faults: {} kinds at {} verbs, {all} lives", KINDS.len(), VERBS.len());
+    println!("API faults: {} kinds at {} verbs and where further seeds strike, {all} lives", KINDS.len(), VERBS.len());
     Ok(())
 }
 
