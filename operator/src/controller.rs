@@ -23,10 +23,10 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use kube::Client;
+use kube::{Client, Resource as _};
 
-use self::apply::{Outcome, Problem, Teller, apply, remember};
-use self::dereference::{ModelKey, World};
+use self::apply::{Outcome, Problem, Teller, apply, refuse, remember};
+use self::dereference::{ModelKey, Stored, Unread, World};
 use self::pass::{Input, Pass};
 use self::rollout::Turn;
 use crate::crd::{ModelDeployment, ModelDeploymentStatus};
@@ -100,20 +100,25 @@ impl Controller {
     ///
     /// # Errors
     /// [`PassError`]; the pass is repeated, later each time.
-    pub async fn reconcile(&self, model: Arc<ModelDeployment>) -> Result<Ending, PassError> {
-        let model = self.world.newest(model);
-        if model.metadata.deletion_timestamp.is_some() {
+    pub async fn reconcile(&self, stored: Arc<Stored>) -> Result<Ending, PassError> {
+        let stored = self.world.newest(stored);
+        if stored.meta().deletion_timestamp.is_some() {
             return Ok(Ending::Skipped);
         }
+        let model = match &stored.object {
+            Ok(model) => model,
+            Err(unread) => return self.refuse(&stored, unread).await,
+        };
         // 1. dereference: from the stores, no client
-        let found = self.world.found(&ModelKey::of(&model), Instant::now());
+        let mut found = self.world.found(&ModelKey::of(model), Instant::now());
+        found.unknown.clone_from(&stored.unknown);
         let inventory = self.world.inventory();
         // 2. validate, 3. plan, 4. rollout: no client
         let (default_image, timing) = (self.default_image.as_str(), &self.timing);
         let now = Timestamp::now();
-        let key = ModelKey::of(&model);
+        let key = ModelKey::of(model);
         let turn = self.world.turns(|turns| turns.opening(&key));
-        let input = Input { model: &model, found: &found, inventory: &inventory, default_image, timing, turn, now };
+        let input = Input { model, found: &found, inventory: &inventory, default_image, timing, turn, now };
         let free = Pass::decide(&input);
         let held = Input { turn: self.turn(&key, &free), ..input };
         let pass = if held.turn == input.turn { free } else { Pass::decide(&held) };
@@ -122,16 +127,16 @@ impl Controller {
         pass.guard(self.network_policy, &mut work);
         let idle = work.is_empty();
         // 6. remember what was decided: client
-        let before = if pass.must_remember() { self.write(&model, &pass.status_before()).await? } else { None };
+        let before = if pass.must_remember() { self.write(&stored, &pass.status_before()).await? } else { None };
         // 7. apply: client
-        let outcome = self.carry_out(&model, work).await;
+        let outcome = self.carry_out(model, work).await;
         // 8. status, only if different: client
         let lasting = outcome.problem.as_ref().filter(|problem| !matches!(problem, Problem::Api { .. }));
         let status = pass.status_after(&outcome.pods, lasting);
-        let after = self.write(before.as_ref().unwrap_or(&model), &status).await?;
+        let after = self.write(before.as_ref().unwrap_or(&stored), &status).await?;
         self.world.turns_taken(|turns| turns.report(&key, pass.resource(), pass.case(), now));
         // 9. tell: client
-        self.tell(&model, &pass, &status).await;
+        self.tell(model, &pass, &status).await;
         let noted = !outcome.pods.is_empty();
         let again = pass.look_again(&status).into_iter().chain(noted.then_some(self.timing.unseen)).min();
         if let Some(problem) = outcome.problem {
@@ -147,16 +152,22 @@ impl Controller {
         if free.makes_groups() { self.world.turns(|turns| turns.ask(key, free.resource(), now)) } else { turn }
     }
 
-    async fn write(
-        &self,
-        model: &ModelDeployment,
-        status: &ModelDeploymentStatus,
-    ) -> Result<Option<ModelDeployment>, PassError> {
-        let written = remember(&self.client, model, status).await.map_err(PassError::Status)?;
+    async fn write(&self, stored: &Stored, status: &ModelDeploymentStatus) -> Result<Option<Stored>, PassError> {
+        let written = remember(&self.client, stored, status).await.map_err(PassError::Status)?;
         if let Some(latest) = &written {
-            self.world.note_model(model, latest.clone());
+            self.world.note_model(stored, latest.clone());
         }
         Ok(written)
+    }
+
+    /// Of an object that cannot be read only its conditions are written; nothing that it owns is touched.
+    async fn refuse(&self, stored: &Stored, unread: &Unread) -> Result<Ending, PassError> {
+        let status = status::not_understood(unread, Timestamp::now());
+        let written = refuse(&self.client, unread, &status).await.map_err(PassError::Status)?;
+        let Some(latest) = written else { return Ok(Ending::Waiting(None)) };
+        self.world.note_model(stored, latest);
+        self.metrics.rejections.get_or_create(&ReasonLabel { reason: status::NOT_UNDERSTOOD }).inc();
+        Ok(Ending::Applied(None))
     }
 
     async fn carry_out(&self, model: &ModelDeployment, work: apply::Work) -> Outcome {

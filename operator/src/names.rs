@@ -201,6 +201,16 @@ impl PodName {
         Self(format!("{}-g{index}-e{epoch}-r{rank}", stem(model, owner_uid, revision)))
     }
 
+    /// Which shard a pod of that name is, whatever its labels say: a name never changes. `None`: not a name of this form.
+    #[must_use]
+    pub fn place(name: &str) -> Option<(GroupId, Rank)> {
+        let mut parts = name.rsplit('-');
+        let rank = Rank::parse(parts.next()?.strip_prefix('r')?)?;
+        let epoch = Epoch::parse(parts.next()?.strip_prefix('e')?)?;
+        let index = GroupIndex::parse(parts.next()?.strip_prefix('g')?)?;
+        Some((GroupId { index, epoch }, rank))
+    }
+
     /// The text.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -241,6 +251,17 @@ mod tests {
         assert_ne!(name("a", b"x"), name("b", b"x"));
         assert_ne!(name("a", b"x"), name("a", b"y"));
         assert!(name("a", b"x").starts_with("tiny-") && name("a", b"x").ends_with("-g0-e1-r1"));
+    }
+
+    #[test]
+    fn a_name_tells_which_shard_it_is_and_other_names_tell_nothing() {
+        let model = ModelName::parse("g1-e2-r3").unwrap();
+        let group = GroupId { index: GroupIndex(7), epoch: Epoch(12) };
+        let name = PodName::new(&model, "uid", &RevisionHash::of(b"spec"), group, Rank(3));
+        assert_eq!(PodName::place(name.as_str()), Some((group, Rank(3))));
+        for other in ["", "tiny", "tiny-g0-e1", "tiny-g0-e1-rx", "tiny-g0-e-r1", "tiny-0-1-2", "r1-e1-g1"] {
+            assert_eq!(PodName::place(other), None, "{other}");
+        }
     }
 
     #[test]

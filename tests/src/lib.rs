@@ -12,5 +12,6 @@ pub mod node;
 pub mod paths;
 pub mod require;
 pub mod steady;
+pub mod seeds;
 pub mod sums;
 pub mod up;

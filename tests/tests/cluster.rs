@@ -18,6 +18,7 @@ mod cluster {
     pub(crate) mod harness;
     pub(crate) mod lifecycle;
     pub(crate) mod losses;
+    pub(crate) mod newer;
     pub(crate) mod operations;
     pub(crate) mod renders;
     pub(crate) mod rights;
@@ -26,11 +27,12 @@ mod cluster {
     pub(crate) mod scheduling;
     pub(crate) mod security;
     pub(crate) mod serving;
+    pub(crate) mod tampering;
     pub(crate) mod tasks;
 }
 use cluster::{
-    api_faults, bad_input, chart, commands, crashes, disruption, edits, faults, harness, lifecycle, losses, operations,
-    renders, rights, samples, scheduling, security, serving, tasks,
+    api_faults, bad_input, chart, commands, crashes, disruption, edits, faults, harness, lifecycle, losses, newer,
+    operations, renders, rights, samples, scheduling, security, serving, tampering, tasks,
 };
 
 fn main() -> anyhow::Result<ExitCode> {
@@ -116,6 +118,8 @@ fn main() -> anyhow::Result<ExitCode> {
             api_faults::a_right_taken_away_is_named_in_the_status_and_given_back_is_enough,
             api_faults::a_quota_that_refuses_a_pod_leaves_no_partial_group,
             api_faults::a_namespace_deleted_under_the_operator_is_soon_forgotten,
+            newer::what_a_newer_version_stored_is_kept_named_and_in_nobodys_way,
+            tampering::a_pod_whose_labels_or_owner_were_changed_is_replaced_and_holds_nothing_that_is_ours,
             edits::quick_edits_end_in_the_newest_with_one_group_more_than_wished_at_most,
             edits::a_scaler_and_an_editor_never_fight_and_the_operator_never_writes_the_spec,
             edits::a_model_deleted_while_its_pods_are_made_leaves_nothing,

@@ -35,7 +35,8 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
   resources: [modeldeployments/status]
   verbs: [patch]
 # Workers are bare pods: created once under a name of their own, never changed, deleted with their group.
-# get: after 409 AlreadyExists it looks whether the pod of that name is its own.
+# get: after 409 AlreadyExists it looks whether the pod of that name is its own, and before a group forms again whether one
+# that lost the label by which it is watched still holds its devices.
 - apiGroups: [""]
   resources: [pods]
   verbs: [get, list, watch, create, delete]

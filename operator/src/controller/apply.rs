@@ -15,14 +15,14 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::{Pod, Secret, Service};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
-use kube::api::{Patch, PatchParams};
+use kube::api::{ObjectMeta, Patch, PatchParams};
 use kube::{Api, Client};
 use serde_json::{Value, json};
 
-pub use self::diff::merge_diff;
+pub use self::diff::{keep_unknown, merge_diff};
 pub use self::events::{Happening, Teller};
-use super::dereference::{BudgetView, PodView, PolicyView, ServiceView};
-use crate::crd::{ModelDeployment, ModelDeploymentStatus};
+use super::dereference::{BudgetView, PodView, PolicyView, ServiceView, Stored, Unread};
+use crate::crd::ModelDeploymentStatus;
 
 /// What kept a write from being carried out.
 #[derive(Debug, thiserror::Error)]
@@ -144,6 +144,8 @@ pub struct Work {
     pub create: Vec<Pod>,
     /// Pods to tell to end.
     pub delete: Vec<Arc<PodView>>,
+    /// Names of pods that no watch shows and that are told to end if they are there and ours after all.
+    pub strays: Vec<String>,
     /// Services of ours to delete first, because what is to change in them never changes.
     pub outdated: Vec<Arc<ServiceView>>,
     /// Services to make or to correct; `true`: seen and ours.
@@ -200,7 +202,8 @@ pub async fn apply(client: &Client, namespace: &str, uid: &str, mut work: Work) 
     }
     // Secrets before the pods that wait for them.
     outcome.sift(secrets::make(client, namespace, work.secrets, &mut work.create).await);
-    pods::write(client, namespace, uid, (work.create, work.delete), &mut outcome).await;
+    let pods = (work.create, work.delete, work.strays);
+    pods::write(client, namespace, uid, pods, &mut outcome).await;
     match work.lower {
         Some(Lowering::To(budget, ours)) => {
             outcome.budget = outcome.sift(objects::apply(client, uid, (*budget, ours)).await);
@@ -214,23 +217,41 @@ pub async fn apply(client: &Client, namespace: &str, uid: &str, mut work: Work) 
     outcome
 }
 
-/// Writes `status` if it differs from what `model` carries; returns the object as it is then.
+/// Writes `status` if it differs from what `stored` carries; returns the object as it is then. What this version does
+/// not know of it stays.
 ///
 /// # Errors
-/// What the API server answers; 409: `model` is not the newest.
+/// What the API server answers; 409: `stored` is not the newest.
 pub async fn remember(
     client: &Client,
-    model: &ModelDeployment,
+    stored: &Stored,
     status: &ModelDeploymentStatus,
-) -> Result<Option<ModelDeployment>, kube::Error> {
-    let metadata = &model.metadata;
-    let written = model.status.as_ref().filter(|status| status.is_written());
-    let before = written.map_or_else(|| json!({}), to_value);
-    let change = merge_diff(&before, &to_value(status));
+) -> Result<Option<Stored>, kube::Error> {
+    let Ok(model) = &stored.object else { return Ok(None) };
+    let change = match &stored.status {
+        Some(raw) => merge_diff(raw, &keep_unknown(raw, to_value(status))),
+        None => {
+            let written = model.status.as_ref().filter(|status| status.is_written());
+            merge_diff(&written.map_or_else(|| json!({}), to_value), &to_value(status))
+        }
+    };
+    patch_status(client, &model.metadata, change).await
+}
+
+/// Writes `status` to an object that cannot be read, if it differs from what is stored; as [`remember`].
+///
+/// # Errors
+/// As [`remember`].
+pub async fn refuse(client: &Client, unread: &Unread, status: &Value) -> Result<Option<Stored>, kube::Error> {
+    let before = if unread.status.is_object() { unread.status.clone() } else { json!({}) };
+    patch_status(client, &unread.meta, merge_diff(&before, status)).await
+}
+
+async fn patch_status(client: &Client, metadata: &ObjectMeta, change: Value) -> Result<Option<Stored>, kube::Error> {
     if change.as_object().is_none_or(serde_json::Map::is_empty) {
         return Ok(None);
     }
-    let api: Api<ModelDeployment> = Api::namespaced(client.clone(), metadata.namespace.as_deref().unwrap_or_default());
+    let api: Api<Stored> = Api::namespaced(client.clone(), metadata.namespace.as_deref().unwrap_or_default());
     let patch = json!({
         "metadata": {"uid": metadata.uid, "resourceVersion": metadata.resource_version},
         "status": change,

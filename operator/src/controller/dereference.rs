@@ -10,6 +10,7 @@ mod pod;
 mod policy;
 mod service;
 mod shelf;
+mod stored;
 mod watches;
 
 use std::sync::Arc;
@@ -22,8 +23,8 @@ pub use self::pod::{Place, PodView};
 pub use self::policy::PolicyView;
 pub use self::service::ServiceView;
 pub use self::shelf::Shelf;
+pub use self::stored::{Stored, Unread};
 pub use self::watches::World;
-use crate::crd::ModelDeployment;
 
 /// Namespace and name of a ModelDeployment.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -37,8 +38,8 @@ pub struct ModelKey {
 impl ModelKey {
     /// Of an object as the API server gives it.
     #[must_use]
-    pub fn of(model: &ModelDeployment) -> Self {
-        let metadata = &model.metadata;
+    pub fn of(model: &impl kube::Resource) -> Self {
+        let metadata = model.meta();
         Self {
             namespace: metadata.namespace.clone().unwrap_or_default(),
             name: metadata.name.clone().unwrap_or_default(),
@@ -47,7 +48,7 @@ impl ModelKey {
 
     /// The same as kube names it.
     #[must_use]
-    pub fn to_ref(&self) -> ObjectRef<ModelDeployment> {
+    pub fn to_ref(&self) -> ObjectRef<Stored> {
         ObjectRef::new(&self.name).within(&self.namespace)
     }
 }
@@ -73,4 +74,6 @@ pub struct Found {
     pub budgets: Vec<Arc<BudgetView>>,
     /// Its NetworkPolicies, likewise.
     pub policies: Vec<Arc<PolicyView>>,
+    /// Fields of its spec that this version does not know.
+    pub unknown: Vec<String>,
 }

@@ -10,7 +10,9 @@ use jiff::Timestamp;
 use super::dereference::PodView;
 use super::recover::{MAX_MESSAGE, Recovery};
 use super::rollout::{Group, Known, LossReason, Observed, Shard};
+use super::validate::Owner;
 use crate::crd::{GroupPhase, GroupStatus, ModelDeploymentStatus};
+use crate::names::{Epoch, GroupId, GroupIndex, PodName, Rank, RevisionHash, label};
 
 /// The pods of one group that exist, by rank.
 pub type Members<'a> = BTreeMap<(u32, u64), BTreeMap<u32, &'a Arc<PodView>>>;
@@ -25,6 +27,22 @@ pub fn members<'a>(uid: &str, pods: &'a [Arc<PodView>]) -> Members<'a> {
         }
     }
     members
+}
+
+/// The pods that were made for `owner` and that somebody has taken from it since, as the reasons of losses that they are:
+/// their names hash its UID. They are not ours any more, whatever their labels say.
+#[must_use]
+pub fn taken(owner: &Owner, pods: &[Arc<PodView>]) -> Vec<Arc<PodView>> {
+    let made_for_it = |pod: &&Arc<PodView>| {
+        let place = pod.place.as_ref()?;
+        let revision = RevisionHash::parse(&place.revision)?;
+        let group = GroupId { index: GroupIndex(place.index), epoch: Epoch(place.epoch) };
+        let name = PodName::new(&owner.name, &owner.uid, &revision, group, Rank(place.rank));
+        Some(pod.meta.name.as_deref() == Some(name.as_str()))
+    };
+    let theirs = pods.iter().filter(|pod| pod.controller.as_deref() != Some(owner.uid.as_str()));
+    let theirs = theirs.filter(|pod| !pod.shard.is_ending() && made_for_it(pod) == Some(true));
+    theirs.map(|pod| Arc::new(pod.as_ref().clone().altered("somebody took it from its owner".to_owned()))).collect()
 }
 
 /// Joins what exists with what was decided.
@@ -99,12 +117,18 @@ fn fill(group: &mut Group, ranks: &BTreeMap<u32, &Arc<PodView>>) {
         if group.shards.len() <= at {
             group.shards.resize(at + 1, Shard::Missing);
         }
-        group.shards[at] = pod.shard;
+        // Only the group knows its revision: a label that names another was changed.
+        let altered = pod.place.as_ref().is_some_and(|place| place.revision != group.revision);
+        group.shards[at] = if altered && !pod.shard.is_ending() { Shard::Lost(LossReason::Altered) } else { pod.shard };
+        if altered {
+            group.note = Some(format!("shard {rank}: somebody changed its label {}", label::REVISION));
+        }
         group.created = [group.created, pod.created].into_iter().flatten().min();
     }
     let told = ranks.iter().filter_map(|(rank, pod)| Some((rank, pod, pod.note.as_ref()?)));
     let most_telling = told.min_by_key(|(rank, pod, _)| (weight(pod.shard), **rank));
-    group.note = most_telling.map(|(rank, _, note)| shortened(&format!("shard {rank}: {note}")));
+    let told = most_telling.map(|(rank, _, note)| shortened(&format!("shard {rank}: {note}")));
+    group.note = group.note.take().or(told);
 }
 
 /// Whose words are told first: what is lost, then what finds no room, then what still comes.
@@ -142,7 +166,7 @@ mod tests {
                 "labels": {
                     "inference.shoal.dev/model": "m", "inference.shoal.dev/revision": "A",
                     "inference.shoal.dev/group": index.to_string(), "inference.shoal.dev/epoch": epoch.to_string(),
-                    "inference.shoal.dev/rank": rank.to_string(),
+                    "inference.shoal.dev/rank": rank.to_string(), "inference.shoal.dev/accepts": "true",
                 },
                 "ownerReferences": [{"apiVersion": "v1", "kind": "K", "name": "m", "uid": controller, "controller": true}],
             },

@@ -21,7 +21,7 @@ use super::apply::{Happening, Lowering, Problem, Work};
 use super::build;
 use super::dereference::{Applied as _, BudgetView, Found, Owned, PodView, PolicyView};
 use super::ends::explain;
-use super::observe::{Members, members, observe};
+use super::observe::{Members, members, observe, taken};
 use super::plan::{self, Plan, Revision};
 use super::revisions::Revisions;
 use super::rollout::{self, Budget, Decision, Known, Observed, Serving, Step, Target, Turn};
@@ -29,7 +29,7 @@ use super::status::{Facts, deadline, status};
 use super::validate::{Owner, Rejection, validate};
 use crate::crd::{ModelDeployment, ModelDeploymentStatus};
 use crate::inventory::Inventory;
-use crate::names::{Epoch, GroupId, GroupIndex};
+use crate::names::{Epoch, GroupId, GroupIndex, PodName, Rank};
 use crate::timing::Timing;
 
 /// Bytes that a node reads per second at least: what a start may take.
@@ -62,6 +62,7 @@ pub struct Pass<'a> {
     revisions: Revisions,
     budget: Budget,
     members: Members<'a>,
+    taken: Vec<Arc<PodView>>,
     observed: Observed,
     decision: Decision,
 }
@@ -82,14 +83,15 @@ impl<'a> Pass<'a> {
         });
         let members = members(model.metadata.uid.as_deref().unwrap_or_default(), &input.found.pods);
         let mut observed = observe(&members, &before, &revisions.sizes(), input.now);
-        explain(&mut observed, &members, &input.found.gone);
+        let taken = owner.as_ref().map(|owner| taken(owner, &input.found.pods)).unwrap_or_default();
+        explain(&mut observed, &members, &[&input.found.gone[..], &taken[..]].concat());
         let budget = budget(input, &revisions);
         let decision = decide(input, &revisions, &observed, &budget);
         let rejection = match validated {
             Ok(spec) => spec.supported().err(),
             Err(rejection) => Some(rejection),
         };
-        Self { input, owner, rejection, plan, revisions, budget, members, observed, decision }
+        Self { input, owner, rejection, plan, revisions, budget, members, taken, observed, decision }
     }
 
     /// What it rests on.
@@ -121,6 +123,7 @@ impl<'a> Pass<'a> {
             let Some(revision) = self.revisions.find(revision) else { continue };
             let pods = self.missing_pods(revision, (*index, *epoch));
             revisions.extend((!pods.is_empty()).then_some(revision.hash.as_str()));
+            work.strays.extend(self.strays(owner, revision, (*index, *epoch)));
             work.create.extend(pods);
         }
         // With every formation, not only the first: nobody reads whether the Secret is still there, so the POST that
@@ -168,6 +171,17 @@ impl<'a> Pass<'a> {
         let there = self.members.get(&(index, epoch));
         let pods = build::group(revision, id).pods.into_iter().zip(0_u32..);
         pods.filter(|(_, rank)| there.is_none_or(|ranks| !ranks.contains_key(rank))).map(|(pod, _)| pod).collect()
+    }
+
+    /// The pods of the formation before, as far as no watch shows them. Mostly they are gone; one that lost its label is not.
+    fn strays(&self, owner: &Owner, revision: &Revision, (index, epoch): (u32, u64)) -> Vec<String> {
+        let before = epoch.saturating_sub(1);
+        let group = GroupId { index: GroupIndex(index), epoch: Epoch(before) };
+        let seen = self.members.get(&(index, before));
+        let ranks = if before == 0 { 0 } else { revision.shards };
+        let unseen = (0..ranks).filter(|rank| seen.is_none_or(|seen| !seen.contains_key(rank)));
+        let name = |rank| PodName::new(&owner.name, &owner.uid, &revision.hash, group, Rank(rank)).to_string();
+        unseen.map(name).collect()
     }
 
     fn removals(&self, mut work: Work) -> Work {
@@ -219,6 +233,8 @@ impl<'a> Pass<'a> {
             decision: &self.decision,
             unmade: &self.unmade(made),
             leaving: self.leaving(made),
+            taken: &self.taken,
+            unknown: &self.input.found.unknown,
             problem,
             budget: &self.budget,
             now: self.input.now,

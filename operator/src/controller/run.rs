@@ -6,16 +6,17 @@ use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures::{StreamExt as _, stream};
+use kube::Resource as _;
 use kube::runtime::controller::{Action, Config, Error, applier};
 use tokio_util::sync::CancellationToken;
 
-use super::dereference::ModelKey;
+use super::dereference::{ModelKey, Stored};
 use super::pass::resource;
 use super::queue::Refused;
 use super::rollout::LossReason;
 use super::validate::validate;
 use super::{Controller, Ending, PassError};
-use crate::crd::{GroupPhase, ModelDeployment, ModelDeploymentStatus};
+use crate::crd::{GroupPhase, ModelDeploymentStatus};
 use crate::metrics::{PhaseLabel, StateLabel};
 
 /// Objects worked on at once.
@@ -41,7 +42,7 @@ pub async fn run(controller: Arc<Controller>, stop: CancellationToken) {
         Some((Ok::<_, Infallible>(key.to_ref()), world))
     });
     let passes = applier(
-        |model: Arc<ModelDeployment>, controller: Arc<Controller>| Box::pin(controller.counted(model)),
+        |model: Arc<Stored>, controller: Arc<Controller>| Box::pin(controller.counted(model)),
         |model, error, controller: Arc<Controller>| controller.after_failure(&model, error),
         Arc::clone(&controller),
         world.models(),
@@ -59,7 +60,8 @@ pub async fn run(controller: Arc<Controller>, stop: CancellationToken) {
 
 impl Controller {
     /// Puts a model whose groups were refused where it stood before this process began.
-    fn requeue(&self, model: &ModelDeployment) {
+    fn requeue(&self, stored: &Stored) {
+        let Ok(model) = &stored.object else { return };
         let refused = model.status.iter().flat_map(|status| &status.recovery).filter_map(|entry| {
             let withdrawn = LossReason::from_word(&entry.reason) == LossReason::Unschedulable;
             let (since, retry) = entry.window_start.as_ref().zip(entry.next_retry.as_ref())?;
@@ -70,11 +72,11 @@ impl Controller {
         self.world.turns(|turns| turns.restore(&ModelKey::of(model), resource(&device), refused));
     }
 
-    async fn counted(self: Arc<Self>, model: Arc<ModelDeployment>) -> Result<Action, PassError> {
-        let key = ModelKey::of(&model);
+    async fn counted(self: Arc<Self>, model: Arc<Stored>) -> Result<Action, PassError> {
+        let key = ModelKey::of(model.as_ref());
         self.world.queue.begun(&key);
         let began = Instant::now();
-        let generation = model.metadata.generation;
+        let generation = model.meta().generation;
         if let Some(wait) = self.with_line(&key, |line| line.wait(began, generation)) {
             return Ok(Action::requeue(wait));
         }
@@ -97,7 +99,7 @@ impl Controller {
     }
 
     /// Later each time; a conflict only waits for the watch to show what has changed.
-    fn after_failure(&self, model: &ModelDeployment, error: &PassError) -> Action {
+    fn after_failure(&self, model: &Stored, error: &PassError) -> Action {
         let key = ModelKey::of(model);
         let conflict = error.reason() == "Conflict";
         let failures = self.with_line(&key, |line| {
@@ -113,7 +115,7 @@ impl Controller {
         if !conflict {
             let (source, wait_ms) = (innermost(error), u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
             tracing::warn!(namespace = %key.namespace, name = %key.name, %error, source, wait_ms, "pass failed");
-            let until = Some((Instant::now() + wait, model.metadata.generation));
+            let until = Some((Instant::now() + wait, model.meta().generation));
             self.with_line(&key, |line| line.not_before = until);
         }
         Action::requeue(wait)

@@ -3,14 +3,17 @@
 mod conditions;
 mod degraded;
 mod progress;
+mod unread;
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::apply::Problem;
 use super::build;
+use super::dereference::PodView;
 use super::plan::{Plan, Verdict};
 use super::recover::{MAX_MESSAGE, Recovery};
 use super::revisions::Revisions;
@@ -19,6 +22,7 @@ use super::validate::{Owner, Rejection};
 use crate::crd::{GroupPhase, GroupStatus, ModelDeployment, ModelDeploymentStatus, RecoveryStatus};
 
 pub use self::progress::deadline;
+pub use self::unread::{NOT_UNDERSTOOD, not_understood};
 
 /// What a pass found out.
 pub struct Facts<'a> {
@@ -40,6 +44,10 @@ pub struct Facts<'a> {
     pub unmade: &'a BTreeSet<(u32, u64, u32)>,
     /// Pods of groups to be removed are still to be told to end.
     pub leaving: bool,
+    /// Pods that somebody has taken from the object.
+    pub taken: &'a [Arc<PodView>],
+    /// Fields of the spec that this version does not know.
+    pub unknown: &'a [String],
     /// What kept the pass from being carried out.
     pub problem: Option<&'a Problem>,
     /// What the rollout may spend.

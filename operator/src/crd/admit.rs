@@ -1,7 +1,9 @@
 //! What the API server would refuse, without one: the CRD's schema and CEL rules, evaluated here.
 //!
 //! Used by `shoal plan` and `shoal up`. Never relaxes: strict decoding, as kubectl asks for it,
-//! in the API server's words where they are short.
+//! in the API server's words where they are short. Also tells what a newer definition let through that this one would not.
+
+use std::sync::LazyLock;
 
 use kube::CustomResourceExt;
 use kube::core::cel::Validator;
@@ -19,7 +21,7 @@ pub struct AdmitError(pub Vec<String>);
 /// # Errors
 /// [`AdmitError`] with every problem, each beginning with the path of the field.
 pub fn admit(raw: &Value) -> Result<ModelDeployment, AdmitError> {
-    let schema = schema();
+    let schema = &*SCHEMA;
     let mut problems = Vec::new();
     if raw["apiVersion"] != "inference.shoal.dev/v1alpha1" || raw["kind"] != "ModelDeployment" {
         let (version, kind) = (&raw["apiVersion"], &raw["kind"]);
@@ -28,7 +30,7 @@ pub fn admit(raw: &Value) -> Result<ModelDeployment, AdmitError> {
         ));
         return Err(AdmitError(problems));
     }
-    walk(&schema, raw, "", &mut problems);
+    walk(schema, raw, "", &mut problems);
     if !problems.is_empty() {
         return Err(AdmitError(problems));
     }
@@ -36,13 +38,86 @@ pub fn admit(raw: &Value) -> Result<ModelDeployment, AdmitError> {
         serde_json::from_value(raw.clone()).map_err(|error| AdmitError(vec![error.to_string()]))?;
     // CEL sees the object after defaulting.
     let defaulted = serde_json::to_value(&object).map_err(|error| AdmitError(vec![error.to_string()]))?;
-    match Validator::new().validate(&schema, &defaulted, None) {
+    match Validator::new().validate(schema, &defaulted, None) {
         Ok(()) => Ok(object),
         Err(errors) => Err(AdmitError(
             errors.as_slice().iter().map(|error| format!("{}: {}", error.field_path, error.message)).collect(),
         )),
     }
 }
+
+/// The half of an object that a question is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Section {
+    /// What is asked.
+    Spec,
+    /// What was answered.
+    Status,
+}
+
+impl Section {
+    fn key(self) -> &'static str {
+        match self {
+            Self::Spec => "spec",
+            Self::Status => "status",
+        }
+    }
+
+    /// Its schema.
+    #[must_use]
+    pub fn schema(self) -> &'static Value {
+        &SCHEMA["properties"][self.key()]
+    }
+}
+
+/// The first value of a stored object that cannot be read, by field; `None`: the schema finds none.
+#[must_use]
+pub fn misfit(raw: &Value) -> Option<String> {
+    let mut problems = Vec::new();
+    for section in [Section::Spec, Section::Status] {
+        walk(section.schema(), &raw[section.key()], section.key(), &mut problems);
+    }
+    // Fields that are unknown or beyond a bound do not keep an object from being read.
+    let (unsupported, invalid) = (": Unsupported value: ", ": Invalid value: ");
+    problems.into_iter().find(|problem| problem.contains(unsupported) || problem.contains(invalid))
+}
+
+/// The paths of what `section` of a stored object holds and this version does not know.
+#[must_use]
+pub fn unknown_fields(section: Section, raw: &Value) -> Vec<String> {
+    let mut paths = Vec::new();
+    unknown(section.schema(), &raw[section.key()], section.key(), &mut paths);
+    paths
+}
+
+fn unknown(schema: &Value, value: &Value, path: &str, paths: &mut Vec<String>) {
+    match value {
+        Value::Object(fields) => {
+            for (name, value) in fields {
+                let (child, known) = (format!("{path}.{name}"), known(schema, name));
+                match known {
+                    Some(schema) => unknown(schema, value, &child, paths),
+                    None => paths.push(child),
+                }
+            }
+        }
+        Value::Array(items) => {
+            items
+                .iter()
+                .enumerate()
+                .for_each(|(at, item)| unknown(&schema["items"], item, &format!("{path}[{at}]"), paths));
+        }
+        _ => {}
+    }
+}
+
+/// The schema of a field; `None`: it is unknown.
+#[must_use]
+pub fn known<'a>(schema: &'a Value, name: &str) -> Option<&'a Value> {
+    schema["properties"].get(name).or_else(|| schema.get("additionalProperties"))
+}
+
+static SCHEMA: LazyLock<Value> = LazyLock::new(schema);
 
 fn schema() -> Value {
     let crd = ModelDeployment::crd();
@@ -63,7 +138,7 @@ fn walk(schema: &Value, value: &Value, path: &str, problems: &mut Vec<String>) {
     if let Some(allowed) = schema["enum"].as_array()
         && !allowed.contains(value)
     {
-        let words: Vec<_> = allowed.iter().map(Value::to_string).collect();
+        let words: Vec<_> = allowed.iter().filter(|value| !value.is_null()).map(Value::to_string).collect();
         problems.push(format!("{shown}: Unsupported value: {value}: supported values: {}", words.join(", ")));
     }
     match value {

@@ -17,8 +17,9 @@ use shoal_tests::cluster::install::Mode;
 use shoal_tests::cluster::operator::Operator;
 use shoal_tests::cluster::tools::{apply, kubectl};
 use shoal_tests::cluster::wait::await_value;
+use shoal_tests::seeds::{Draw, seeds};
 
-use super::bench::{Bench, ENV, tiny, with_operator};
+use super::bench::{Bench, DEFINITION, ENV, tiny, with_operator, with_seeds};
 use super::scenario::{Life, Stage, lives, undisturbed};
 
 /// What an API server may answer instead of the truth; `slow` is milliseconds.
@@ -26,11 +27,27 @@ const KINDS: [&str; 8] = ["409", "429", "500", "503", "504", "reset", "slow=400"
 /// Every verb that the operator sends but `update`, which only renews the lease.
 const VERBS: [&str; 6] = ["get", "list", "watch", "create", "patch", "delete"];
 
+/// Every kind once, where the seed strikes.
+fn drawn(seed: u64) -> Vec<String> {
+    let mut draw = Draw::of(seed);
+    let strike = |kind: &str| {
+        let verb = *draw.one(&VERBS);
+        // There is not always a second reading.
+        let first = draw.number(1..=if verb == "get" { 1 } else { 2 });
+        let kind = if kind.starts_with("slow") { format!("slow={}", draw.number(50..=1500)) } else { kind.to_owned() };
+        format!("{kind} {verb} * {first}-{}", first + draw.number(0..=3))
+    };
+    KINDS.map(strike).into()
+}
+
 pub(crate) async fn any_error_at_any_verb_leaves_the_same_as_undisturbed() -> Result<()> {
     let stages = [Stage::Create, Stage::Scale, Stage::Edit, Stage::Meddle];
     let expected = undisturbed(Mode::Namespaced, &stages).await?;
     let faults = VERBS.iter().flat_map(|verb| KINDS.map(|kind| format!("{kind} {verb} * 1-3")));
-    let faults = RefCell::new(faults.collect::<Vec<_>>());
+    let mut faults: Vec<String> = faults.collect();
+    // Every kind at every verb, and for every further seed each kind again where that seed strikes.
+    faults.extend(seeds().skip(1).flat_map(drawn));
+    let faults = RefCell::new(faults);
     let all = faults.borrow().len();
     let lived = |_, life: Life| {
         ensure!(life.struck > 0, "the fault never struck");
@@ -38,7 +55,7 @@ pub(crate) async fn any_error_at_any_verb_leaves_the_same_as_undisturbed() -> Re
         Ok(())
     };
     lives(Mode::Namespaced, (&stages, &expected), || faults.borrow_mut().pop(), lived).await?;
-    println!("API faults: {} kinds at {} verbs, {all} lives", KINDS.len(), VERBS.len());
+    println!("API faults: {} kinds at {} verbs and where further seeds strike, {all} lives", KINDS.len(), VERBS.len());
     Ok(())
 }
 
@@ -93,13 +110,17 @@ fn lists(bench: &Bench<'_>, mark: Mark) -> Result<BTreeMap<String, usize>> {
 }
 
 pub(crate) async fn a_watch_that_ends_resumes_and_one_that_expired_lists_once() -> Result<()> {
-    with_operator(Mode::Namespaced, async |bench| {
+    let _counting = DEFINITION.read().await;
+    with_seeds(Mode::Namespaced, async |bench, mut draw| {
         bench.serve(&tiny(2)?).await?;
         bench.touch("tiny", 0).await?;
         let before = (bench.identities("tiny").await?, bench.models().get("tiny").await?.status);
         let mark = bench.cluster.audit().mark()?;
         let kinds = ["pods", "services", "modeldeployments"];
-        let faults = kinds.map(|kind| format!("ended=200 watch {kind} 1; expired=200 watch {kind} 2"));
+        let faults = kinds.map(|kind| {
+            let (ended, expired) = (draw.number(20..=400), draw.number(20..=400));
+            format!("ended={ended} watch {kind} 1; expired={expired} watch {kind} 2")
+        });
         bench.replace_operator(&faults.join(";")).await?;
         let twice: BTreeMap<String, usize> = kinds.map(|kind| (kind.to_owned(), 2)).into();
         let listed = |lists: &mut BTreeMap<String, usize>| {
@@ -118,8 +139,8 @@ pub(crate) async fn a_watch_that_ends_resumes_and_one_that_expired_lists_once() 
 }
 
 pub(crate) async fn a_slow_call_for_one_object_does_not_hold_up_another() -> Result<()> {
-    with_operator(Mode::Cluster, async |bench| {
-        bench.replace_operator("slow=8000 create pods 1-2").await?;
+    with_seeds(Mode::Cluster, async |bench, mut draw| {
+        bench.replace_operator(&format!("slow={} create pods 1-2", draw.number(6000..=10_000))).await?;
         bench.models().create(&PostParams::default(), &tiny(1)?).await?;
         await_value("its POSTs under way", async || {
             Ok((bench.operator.log()?.matches("\"message\":\"API fault\"").count() == 2).then_some(()))
@@ -135,11 +156,11 @@ pub(crate) async fn a_slow_call_for_one_object_does_not_hold_up_another() -> Res
 }
 
 pub(crate) async fn a_leader_that_cannot_renew_ends_and_its_successor_touches_no_pod() -> Result<()> {
-    with_operator(Mode::Cluster, async |bench| {
+    with_seeds(Mode::Cluster, async |bench, mut draw| {
         bench.serve(&tiny(2)?).await?;
         let before = bench.identities("tiny").await?;
         // It leads, renews a few times, and then every renewal takes longer than a lease lasts.
-        bench.replace_operator("slow=6000 update leases 8-").await?;
+        bench.replace_operator(&format!("slow=6000 update leases {}-", draw.number(4..=12))).await?;
         let successor = Operator::start_with(bench.cluster, &bench.install, &ENV).await?;
         let ended = std::mem::replace(&mut bench.operator, successor).ended().await?;
         ensure!(!ended.success(), "a lost lease is a failure");
@@ -153,9 +174,9 @@ pub(crate) async fn a_leader_that_cannot_renew_ends_and_its_successor_touches_no
 }
 
 pub(crate) async fn what_a_paused_leader_still_sends_has_no_effect() -> Result<()> {
-    with_operator(Mode::Cluster, async |bench| {
+    with_seeds(Mode::Cluster, async |bench, mut draw| {
         bench.serve(&tiny(1)?).await?;
-        bench.replace_operator("slow=1000 create pods").await?;
+        bench.replace_operator(&format!("slow={} create pods", draw.number(1000..=2000))).await?;
         let mark = bench.cluster.audit().mark()?;
         bench.edit("tiny", json!({"spec": {"replicas": 2}})).await?;
         await_value("its POSTs under way", async || {
@@ -238,7 +259,7 @@ pub(crate) async fn a_quota_that_refuses_a_pod_leaves_no_partial_group() -> Resu
 const A_WHILE: Duration = Duration::from_secs(4);
 
 pub(crate) async fn a_namespace_deleted_under_the_operator_is_soon_forgotten() -> Result<()> {
-    with_operator(Mode::Cluster, async |bench| {
+    with_seeds(Mode::Cluster, async |bench, mut draw| {
         let doomed = format!("{}-doomed", bench.namespace);
         kubectl(&["create", "namespace", &doomed]).await?;
         let env = [&ENV[..], &[("SHOAL_NAMESPACE", doomed.as_str())]].concat();
@@ -246,8 +267,9 @@ pub(crate) async fn a_namespace_deleted_under_the_operator_is_soon_forgotten() -
         std::mem::replace(&mut bench.operator, next).kill().await?;
         let model = serde_json::to_string(&tiny(2)?)?;
         apply(&doomed, &model).await?;
-        let wait = ["wait", "modeldep/tiny", "-n", &doomed, "--for=condition=Ready", "--timeout=60s"];
-        kubectl(&wait).await?;
+        // Some of them while they still start.
+        let moment = draw.one(&["--for=condition=Ready", "--for=jsonpath={.status.observedGeneration}=1"]);
+        kubectl(&["wait", "modeldep/tiny", "-n", &doomed, moment, "--timeout=60s"]).await?;
         let mark = bench.cluster.audit().mark()?;
         kubectl(&["delete", "namespace", &doomed, "--timeout=60s"]).await?;
         let gone = bench.cluster.audit().mark()?;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Deref;
 
 use anyhow::{Context, Result};
+use futures::future::try_join_all;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
@@ -18,9 +19,14 @@ use shoal_tests::cluster::nodes::Pool;
 use shoal_tests::cluster::operator::Operator;
 use shoal_tests::cluster::wait::{await_object, await_value};
 use shoal_tests::cluster::{Cluster, audit::Call, audit::Mark, pods};
+use shoal_tests::seeds::{Draw, seeds};
 
 /// Every interval of the operator is divided by 20, and every pass is logged.
 pub(crate) const ENV: [(&str, &str); 2] = [("SHOAL_TIMING_DIVISOR", "20"), ("RUST_LOG", "info,shoal_operator=debug")];
+
+/// Held to write by whoever changes the definition of ModelDeployments: that ends every watch of them, and a lapsed one is
+/// listed anew. Held to read by whoever counts lists.
+pub(crate) static DEFINITION: tokio::sync::RwLock<()> = tokio::sync::RwLock::const_new(());
 
 /// See the module.
 pub(crate) struct Bench<'a> {
@@ -53,6 +59,16 @@ pub(crate) async fn with_operator(mode: Mode, body: impl AsyncFnOnce(&mut Bench<
         body(&mut bench).await
     })
     .await
+}
+
+/// Runs `body` once for every seed, each beside an operator of its own, all at once.
+pub(crate) async fn with_seeds(mode: Mode, body: impl AsyncFn(&mut Bench<'_>, Draw) -> Result<()>) -> Result<()> {
+    let body = &body;
+    let one = |seed| async move {
+        let life = with_operator(mode, async |bench| body(bench, Draw::of(seed)).await);
+        life.await.with_context(|| format!("seed {seed}"))
+    };
+    try_join_all(seeds().map(one)).await.map(drop)
 }
 
 /// The demo model on two CPU shards, as `manifests/tiny-cpu.yaml` has it, with `replicas` groups.

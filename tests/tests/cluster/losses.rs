@@ -13,7 +13,7 @@ use shoal_tests::cluster::install::Mode;
 use shoal_tests::cluster::nodes::Pool;
 use shoal_tests::cluster::pods::{self, FAULT, KEEP_TERMINATING};
 
-use super::bench::{annotated, number, with_operator, within};
+use super::bench::{annotated, number, with_operator, with_seeds, within};
 
 /// Epoch 2 of the only group is ready.
 fn formed_again(status: &ModelDeploymentStatus) -> bool {
@@ -102,26 +102,27 @@ fn index_of(node: &str) -> Result<usize> {
 }
 
 pub(crate) async fn a_silent_node_loses_its_shards_at_its_taint_and_no_pod_is_forced() -> Result<()> {
-    with_operator(Mode::Cluster, async |bench| {
+    with_seeds(Mode::Cluster, async |bench, mut draw| {
         let pool = Pool::new(bench.cluster, bench.namespace, 4, 1).await?;
         // The fake kubelet goes on ending pods; a silent one does not.
         let mut model = within(&pool, 1)?;
         model.spec.pod.annotations.insert(KEEP_TERMINATING.into(), "true".into());
         bench.serve(&model).await?;
         let before = bench.pods("tiny").await?;
-        let silent = node_of(&before[0]).to_owned();
+        let rank = usize::try_from(draw.number(0..=1))?;
+        let silent = node_of(&before[rank]).to_owned();
         pool.silence(index_of(&silent)?).await?;
         let status = bench.until("tiny", "epoch 2", formed_again).await?;
         assert_eq!(memory(&status), [(0, 2, 1, "NodeLost")]);
         let after = bench.pods("tiny").await?;
-        let old = after.first().context("the pod on the silent node")?;
-        assert_eq!((old.uid(), node_of(old)), (before[0].uid(), silent.as_str()));
+        let old = after.iter().find(|pod| node_of(pod) == silent).context("the pod on the silent node")?;
+        assert_eq!(old.uid(), before[rank].uid());
         assert_eq!(old.metadata.deletion_grace_period_seconds, Some(120), "told to end gracefully, never forced");
         let targets = old.status.iter().flat_map(|status| status.conditions.iter().flatten());
         let evicted = targets.into_iter().any(|condition| condition.type_ == "DisruptionTarget");
         ensure!(!evicted, "the operator did not wait for the pods to be evicted");
         print_latency(&pool.api().get(&silent).await?, &after)?;
-        bench.told("GroupLost", &format!("(NodeLost): shard 0: node {silent} is unreachable or gone")).await?;
+        bench.told("GroupLost", &format!("(NodeLost): shard {rank}: node {silent} is unreachable or gone")).await?;
         pool.clear().await
     })
     .await
@@ -139,11 +140,12 @@ fn print_latency(node: &Node, pods: &[Pod]) -> Result<()> {
 }
 
 pub(crate) async fn a_deleted_node_loses_its_shards_at_once() -> Result<()> {
-    with_operator(Mode::Cluster, async |bench| {
+    with_seeds(Mode::Cluster, async |bench, mut draw| {
         let pool = Pool::new(bench.cluster, bench.namespace, 4, 1).await?;
         bench.serve(&within(&pool, 1)?).await?;
         let before = bench.pods("tiny").await?;
-        let gone = node_of(&before[1]).to_owned();
+        let rank = usize::try_from(draw.number(0..=1))?;
+        let gone = node_of(&before[rank]).to_owned();
         pool.silence(index_of(&gone)?).await?;
         pool.delete(index_of(&gone)?).await?;
         let status = bench.until("tiny", "epoch 2", formed_again).await?;

@@ -26,13 +26,15 @@ pub(super) async fn write(
     client: &Client,
     namespace: &str,
     uid: &str,
-    (create, delete): (Vec<Pod>, Vec<Arc<PodView>>),
+    (create, delete, strays): (Vec<Pod>, Vec<Arc<PodView>>, Vec<String>),
     outcome: &mut Outcome,
 ) {
     let api: &Api<Pod> = &Api::namespaced(client.clone(), namespace);
     let ended = in_parallel(delete.into_iter().map(|pod| async move { end(api, &pod).await })).await;
-    let freed = ended.iter().all(Result::is_ok);
+    let found = in_parallel(strays.into_iter().map(|name| async move { end_stray(api, uid, &name).await })).await;
+    let freed = ended.iter().all(Result::is_ok) && found.iter().all(Result::is_ok);
     ended.into_iter().for_each(|result| outcome.take(result));
+    found.into_iter().for_each(|result| outcome.take(result.map(|()| None)));
     if freed {
         let makes = create.into_iter().map(|pod| async move { make(api, uid, pod).await.map(Some) });
         in_parallel(makes).await.into_iter().for_each(|result| outcome.take(result));
@@ -63,7 +65,8 @@ async fn in_parallel<T>(
     }
 }
 
-/// A pod of that name that exists already is ours only if controller, revision, group, epoch and rank say so.
+/// A pod of that name that exists already is ours only if its controller says so. One whose labels say something else is
+/// adopted all the same, as the lost shard that it is: its group forms again under the next epoch, and it is told to end.
 async fn make(api: &Api<Pod>, uid: &str, pod: Pod) -> Result<PodView, Problem> {
     let name = pod.metadata.name.clone().unwrap_or_default();
     let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
@@ -71,11 +74,28 @@ async fn make(api: &Api<Pod>, uid: &str, pod: Pod) -> Result<PodView, Problem> {
         Ok(made) => Ok(PodView::from(made)),
         Err(kube::Error::Api(status)) if status.code == 409 && status.reason == "AlreadyExists" => {
             let there = api.get(&name).await.map_err(|error| Problem::of("get", "Pod", &name, error))?;
-            let (there, wanted) = (PodView::from(there), PodView::from(pod));
-            let ours = there.controller.as_deref() == Some(uid) && there.place == wanted.place;
-            if ours { Ok(there) } else { Err(Problem::NameTaken { kind: "Pod", name }) }
+            adopt(uid, PodView::from(there), PodView::from(pod)).ok_or(Problem::NameTaken { kind: "Pod", name })
         }
         Err(error) => Err(Problem::of("create", "Pod", &name, error)),
+    }
+}
+
+fn adopt(uid: &str, there: PodView, wanted: PodView) -> Option<PodView> {
+    if there.controller.as_deref() != Some(uid) {
+        return None;
+    }
+    let same = (&there.model, &there.place) == (&wanted.model, &wanted.place);
+    let (model, place) = (wanted.model, wanted.place);
+    Some(if same { there } else { PodView { model, place, ..there.altered("somebody changed its labels".to_owned()) } })
+}
+
+/// A pod that lost the label by which it is watched would hold its node's devices until its model goes.
+async fn end_stray(api: &Api<Pod>, uid: &str, name: &str) -> Result<(), Problem> {
+    let there = api.get_opt(name).await.map_err(|error| Problem::of("get", "Pod", name, error))?;
+    let ours = |pod: &PodView| pod.controller.as_deref() == Some(uid) && !pod.shard.is_ending();
+    match there.map(PodView::from).filter(ours) {
+        Some(pod) => end(api, &pod).await.map(drop),
+        None => Ok(()),
     }
 }
 
@@ -95,6 +115,7 @@ mod tests {
     use std::cell::Cell;
 
     use super::*;
+    use crate::controller::rollout::{LossReason, Shard};
 
     /// How many of 100 jobs ran, and how many at most at once, when those that `fails` names are refused.
     async fn ran(fails: impl Fn(usize) -> bool) -> (usize, usize) {
@@ -108,6 +129,35 @@ mod tests {
             if fails(number) { Err(refusal()) } else { Ok(()) }
         });
         (in_parallel(jobs).await.len(), most.get())
+    }
+
+    fn pod(change: impl FnOnce(&mut serde_json::Value)) -> PodView {
+        let mut pod = serde_json::json!({"metadata": {
+            "name": "m-abcdef-g0-e1-r0", "namespace": "n", "uid": "p",
+            "labels": {
+                "inference.shoal.dev/model": "m", "inference.shoal.dev/revision": "A", "inference.shoal.dev/group": "0",
+                "inference.shoal.dev/epoch": "1", "inference.shoal.dev/rank": "0", "inference.shoal.dev/accepts": "true",
+            },
+            "ownerReferences": [{"apiVersion": "v1", "kind": "K", "name": "m", "uid": "us", "controller": true}],
+        }});
+        change(&mut pod["metadata"]);
+        serde_json::from_value(pod).unwrap()
+    }
+
+    #[test]
+    fn a_pod_of_that_name_is_adopted_by_its_owner_and_as_a_lost_shard_if_its_labels_were_changed() {
+        let adopted = |change: fn(&mut serde_json::Value)| {
+            let view = adopt("us", pod(change), pod(|_| {}))?;
+            Some((view.model, view.place, view.shard))
+        };
+        let right = pod(|_| {});
+        let lost = Some((right.model.clone(), right.place.clone(), Shard::Lost(LossReason::Altered)));
+        assert_eq!(adopted(|_| {}), Some((right.model, right.place, right.shard)));
+        assert_eq!(adopted(|metadata| metadata["labels"] = serde_json::json!({})), lost);
+        assert_eq!(adopted(|metadata| metadata["labels"]["inference.shoal.dev/model"] = "other".into()), lost);
+        assert_eq!(adopted(|metadata| metadata["labels"]["inference.shoal.dev/revision"] = "B".into()), lost);
+        assert_eq!(adopted(|metadata| metadata["ownerReferences"][0]["uid"] = "them".into()), None);
+        assert_eq!(adopted(|metadata| metadata["ownerReferences"] = serde_json::json!([])), None);
     }
 
     #[tokio::test]

@@ -3,6 +3,7 @@
 mod state;
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodSpec};
@@ -12,7 +13,7 @@ use serde::Deserialize;
 
 use super::{ModelKey, View};
 use crate::controller::rollout::{LossReason, Shard};
-use crate::names::label;
+use crate::names::{PodName, label};
 
 /// The few fields of a pod that decisions rest on.
 #[derive(Clone, Debug, Deserialize, PartialEq)]
@@ -24,7 +25,7 @@ pub struct PodView {
     pub model: Option<String>,
     /// UID of the controller.
     pub controller: Option<String>,
-    /// Which formation of which group, by its labels; `None`: not one of ours.
+    /// Which formation of which group; `None`: not one of ours.
     pub place: Option<Place>,
     /// What it is doing.
     pub shard: Shard,
@@ -38,10 +39,10 @@ pub struct PodView {
     pub note: Option<String>,
 }
 
-/// What the labels of a pod say, and its arguments of its group.
+/// Which shard a pod is: by its name, which nobody can change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
-    /// Its revision.
+    /// Its revision, by its label alone; empty without one.
     pub revision: String,
     /// Its group.
     pub index: u32,
@@ -60,22 +61,13 @@ impl From<Pod> for PodView {
         let status = pod.status.unwrap_or_default();
         let owners = metadata.owner_references.unwrap_or_default();
         let controller = owners.into_iter().find(|owner| owner.controller == Some(true)).map(|owner| owner.uid);
-        let number = |key: &str| labels.get(key).and_then(|text| text.parse::<u64>().ok());
-        let small = |key: &str| number(key).and_then(|number| u32::try_from(number).ok());
         let ending = metadata.deletion_timestamp.is_some();
-        let place = || {
-            Some(Place {
-                revision: labels.get(label::REVISION)?.clone(),
-                index: small(label::GROUP)?,
-                epoch: number(label::EPOCH)?,
-                rank: small(label::RANK)?,
-                size: pod.spec.as_ref().and_then(size),
-            })
-        };
-        Self {
+        let place = metadata.name.as_deref().and_then(|name| place(name, &labels, pod.spec.as_ref()));
+        let altered = place.as_ref().and_then(|place| altered(place, &labels)).filter(|_| !ending);
+        let view = Self {
             model: labels.get(label::MODEL).cloned(),
             controller,
-            place: place(),
+            place,
             shard: if ending { Shard::Terminating } else { state::shard(&status) },
             cause: if ending { state::disruption(&status) } else { state::cause(&status) },
             created: metadata.creation_timestamp.map(|time| time.0),
@@ -88,8 +80,35 @@ impl From<Pod> for PodView {
                 resource_version: metadata.resource_version,
                 ..ObjectMeta::default()
             },
+        };
+        match altered {
+            Some(how) => view.altered(how),
+            None => view,
         }
     }
+}
+
+fn place(name: &str, labels: &BTreeMap<String, String>, spec: Option<&PodSpec>) -> Option<Place> {
+    let (group, rank) = PodName::place(name)?;
+    let revision = labels.get(label::REVISION).cloned().unwrap_or_default();
+    let (index, epoch) = (group.index.0, group.epoch.0);
+    Some(Place { revision, index, epoch, rank: rank.0, size: spec.and_then(size) })
+}
+
+/// How the labels differ from those that a pod of that place was made with. Whether the revision does, only its group knows.
+fn altered(place: &Place, labels: &BTreeMap<String, String>) -> Option<String> {
+    let Place { index, epoch, rank, .. } = place;
+    let made = [
+        (label::GROUP, index.to_string()),
+        (label::EPOCH, epoch.to_string()),
+        (label::RANK, rank.to_string()),
+        (label::ACCEPTS, "true".to_owned()),
+    ];
+    let (key, was) = made.into_iter().find(|(key, was)| labels.get(*key) != Some(was))?;
+    Some(match labels.get(key) {
+        Some(now) => format!("somebody changed its label {key} from {was} to {now}"),
+        None => format!("somebody removed its label {key}"),
+    })
 }
 
 /// The value after `--size`.
@@ -99,6 +118,17 @@ fn size(spec: &PodSpec) -> Option<u32> {
 }
 
 impl PodView {
+    /// The same pod after somebody changed what it is known by: lost, unless it has ended by itself.
+    #[must_use]
+    pub fn altered(mut self, how: String) -> Self {
+        if !matches!(self.shard, Shard::Lost(_)) && !self.shard.is_ending() {
+            self.shard = Shard::Lost(LossReason::Altered);
+            self.cause = Some(LossReason::Altered);
+            self.note = Some(how);
+        }
+        self
+    }
+
     /// The same pod on a node that is lost: its shard is lost too, whatever it last said, and nobody can say when it ends.
     #[must_use]
     pub fn stranded(mut self) -> Self {

@@ -64,7 +64,10 @@ impl<V: View> Shelf<V> {
     /// Takes in what a watch says; returns the models for which something changed.
     pub fn take(&self, event: Event<V>) -> BTreeSet<ModelKey> {
         match event {
-            Event::Apply(view) => self.put(view, None).into_iter().collect(),
+            Event::Apply(view) => {
+                let left = self.leave(&view);
+                self.put(view, None).into_iter().chain(left).collect()
+            }
             Event::Delete(view) => self.remove(&view).into_iter().collect(),
             Event::Init => {
                 *lock(&self.listing) = Some(BTreeMap::new());
@@ -103,6 +106,24 @@ impl<V: View> Shelf<V> {
         if there {
             self.put(view, Some(now));
         }
+    }
+
+    /// Somebody gave `view` to another model, by its label: to the one that had it, it is gone.
+    fn leave(&self, view: &V) -> Option<ModelKey> {
+        let (namespace, name) = (view.meta().namespace.clone()?, view.meta().name.as_deref()?);
+        let mut shelf = lock(&self.by_model);
+        let has = |entries: &BTreeMap<String, Entry<V>>| {
+            entries.get(name).is_some_and(|entry| entry.view.meta().uid == view.meta().uid)
+        };
+        let model = view.model()?;
+        if shelf.get(&model).is_some_and(has) {
+            return None;
+        }
+        let from = ModelKey { namespace: namespace.clone(), name: String::new() };
+        let mut others = shelf.range_mut(from..).take_while(|(key, _)| key.namespace == namespace);
+        let (key, entries) = others.find(|(_, entries)| has(entries))?;
+        entries.remove(name);
+        Some(key.clone())
     }
 
     fn put(&self, mut view: V, unseen: Option<Instant>) -> Option<ModelKey> {
@@ -190,6 +211,19 @@ mod tests {
         assert_eq!(shelf.take(Event::InitDone), BTreeSet::from([key.clone()]));
         let names: Vec<_> = shelf.of(&key, now).iter().map(|pod| pod.meta.name.clone().unwrap()).collect();
         assert_eq!(names, ["new"]);
+    }
+
+    #[test]
+    fn an_object_whose_label_names_another_model_leaves_the_one_that_had_it() {
+        let (shelf, key) = shelf();
+        let now = Instant::now();
+        shelf.take(Event::Apply(pod("p", "5", false)));
+        let other = ModelKey { name: "other".into(), ..key.clone() };
+        let moved = PodView { model: Some("other".into()), ..pod("p", "6", false) };
+        assert_eq!(shelf.take(Event::Apply(moved)), BTreeSet::from([key.clone(), other.clone()]));
+        assert_eq!((shelf.of(&key, now).len(), shelf.of(&other, now).len()), (0, 1));
+        assert_eq!(shelf.take(Event::Apply(pod("p", "7", false))), BTreeSet::from([key.clone(), other.clone()]));
+        assert_eq!((shelf.of(&key, now).len(), shelf.of(&other, now).len()), (1, 0));
     }
 
     #[test]

@@ -16,18 +16,17 @@ use kube::runtime::WatchStreamExt as _;
 use kube::runtime::reflector::store::Writer;
 use kube::runtime::reflector::{self, Store};
 use kube::runtime::watcher::{self, Event, watcher};
-use kube::{Api, Client};
+use kube::{Api, Client, Resource as _};
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use self::queue::Queue;
 use super::nodes::Nodes;
-use super::{BudgetView, Found, ModelKey, PodView, PolicyView, ServiceView, Shelf, View};
+use super::{BudgetView, Found, ModelKey, PodView, PolicyView, ServiceView, Shelf, Stored, View};
 use crate::controller::ends::Graves;
 use crate::controller::queue::Turns;
 use crate::controller::rollout::Shard;
-use crate::crd::ModelDeployment;
 use crate::inventory::{Catalogue, Inventory};
 use crate::metrics::Metrics;
 use crate::names::label;
@@ -35,7 +34,7 @@ use crate::timing::Timing;
 
 /// Everything that is known, kept current by watches.
 pub struct World {
-    models: Store<ModelDeployment>,
+    models: Store<Stored>,
     pods: Shelf<PodView>,
     services: Shelf<ServiceView>,
     budgets: Shelf<BudgetView>,
@@ -52,7 +51,7 @@ pub struct World {
 
 /// The newest state of an object that a status write of ours has returned, and the versions that it replaced.
 struct Written {
-    latest: Arc<ModelDeployment>,
+    latest: Arc<Stored>,
     replaced: Vec<String>,
 }
 
@@ -145,7 +144,7 @@ impl World {
 
     /// The objects by reference, as kube's scheduler wants them.
     #[must_use]
-    pub fn models(&self) -> Store<ModelDeployment> {
+    pub fn models(&self) -> Store<Stored> {
         self.models.clone()
     }
 
@@ -160,6 +159,7 @@ impl World {
             services: self.services.of(model, now),
             budgets: self.budgets.of(model, now),
             policies: self.policies.of(model, now),
+            unknown: Vec::new(),
         }
     }
 
@@ -209,25 +209,25 @@ impl World {
     }
 
     /// Notes the object that a status write of ours returned for `replaced`.
-    pub fn note_model(&self, replaced: &ModelDeployment, latest: ModelDeployment) {
+    pub fn note_model(&self, replaced: &Stored, latest: Stored) {
         let mut written = lock(&self.written);
         let latest = Arc::new(latest);
         let entry = written
-            .entry(ModelKey::of(&latest))
+            .entry(ModelKey::of(latest.as_ref()))
             .or_insert_with(|| Written { latest: Arc::clone(&latest), replaced: Vec::new() });
         entry.latest = latest;
-        entry.replaced.extend(replaced.metadata.resource_version.clone());
+        entry.replaced.extend(replaced.meta().resource_version.clone());
     }
 
     /// The watched object, or what our own last write made of it while the watch still shows what was replaced.
     #[must_use]
-    pub fn newest(&self, watched: Arc<ModelDeployment>) -> Arc<ModelDeployment> {
+    pub fn newest(&self, watched: Arc<Stored>) -> Arc<Stored> {
         let mut written = lock(&self.written);
-        let key = ModelKey::of(&watched);
-        let version = watched.metadata.resource_version.as_ref();
+        let key = ModelKey::of(watched.as_ref());
+        let version = watched.meta().resource_version.as_ref();
         match written.get(&key) {
             Some(entry)
-                if entry.latest.metadata.uid == watched.metadata.uid
+                if entry.latest.meta().uid == watched.meta().uid
                     && entry.replaced.iter().any(|replaced| Some(replaced) == version) =>
             {
                 Arc::clone(&entry.latest)
@@ -241,8 +241,8 @@ impl World {
 
     async fn follow_models(
         self: Arc<Self>,
-        mut writer: Writer<ModelDeployment>,
-        stream: impl Stream<Item = watcher::Result<Event<ModelDeployment>>>,
+        mut writer: Writer<Stored>,
+        stream: impl Stream<Item = watcher::Result<Event<Stored>>>,
     ) {
         follow(stream, |event| {
             writer.apply_watcher_event(&event);
@@ -281,7 +281,7 @@ impl World {
             // What runs there may be lost, so it goes first; a plan may change for anyone.
             let there = self.pods.models(|pod| pod.node.as_ref().is_some_and(|name| changed.contains(name)));
             there.into_iter().for_each(|key| self.queue.push(key));
-            self.models.state().iter().for_each(|model| self.queue.push(ModelKey::of(model)));
+            self.models.state().iter().for_each(|model| self.queue.push(ModelKey::of(model.as_ref())));
         })
         .await;
     }
@@ -334,3 +334,6 @@ async fn follow<K>(stream: impl Stream<Item = watcher::Result<Event<K>>>, mut ta
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,6 +11,7 @@ fn pod(rank: u32, shard: Shard, cause: Option<LossReason>) -> Arc<PodView> {
         "labels": {
             "inference.shoal.dev/model": "m", "inference.shoal.dev/revision": "A", "inference.shoal.dev/group": "0",
             "inference.shoal.dev/epoch": "1", "inference.shoal.dev/rank": rank.to_string(),
+            "inference.shoal.dev/accepts": "true",
         },
         "ownerReferences": [{"apiVersion": "v1", "kind": "K", "name": "m", "uid": "us", "controller": true}],
     }}))

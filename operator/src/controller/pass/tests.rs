@@ -1,5 +1,7 @@
 //! Whole passes without a cluster: what is remembered, what is done, what the status says.
 
+mod altered;
+mod complaints;
 mod policies;
 mod reports;
 mod secrets;
@@ -97,6 +99,13 @@ impl World {
         }
         self.model.status = Some(after);
         self.lines.push(line.join("; "));
+    }
+
+    /// What `look` sees of a pass that is not carried out, under an operator with that default image.
+    fn decide<T>(&self, default_image: &str, look: impl FnOnce(&Pass<'_>) -> T) -> T {
+        let (timing, inventory, turn) = (Timing::divided(NonZeroU32::MIN), Inventory::Unknown, Turn::May);
+        let (model, found, now) = (&self.model, &self.found, self.now);
+        look(&Pass::decide(&Input { model, found, inventory: &inventory, default_image, timing: &timing, turn, now }))
     }
 
     fn change(&mut self, name: &str, shard: Shard) {

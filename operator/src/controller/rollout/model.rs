@@ -103,6 +103,8 @@ pub enum LossReason {
     NodeLost,
     /// Somebody deleted it.
     Deleted,
+    /// Somebody changed its labels or its owner: neither Services nor its group can rely on it any more.
+    Altered,
     /// The scheduler found no room for it in time: its group was withdrawn. Not a crash.
     Unschedulable,
     /// It could not be made in time, by quota for example: its half-made group was withdrawn. Not a crash.
@@ -121,6 +123,7 @@ impl LossReason {
             Self::Exited => "CrashLoop",
             Self::NodeLost => "NodeLost",
             Self::Deleted => "Deleted",
+            Self::Altered => "Altered",
             Self::Unschedulable => "Unschedulable",
             Self::Incomplete => "Incomplete",
         }
@@ -148,6 +151,7 @@ impl LossReason {
             Self::ImagePull,
             Self::NodeLost,
             Self::Deleted,
+            Self::Altered,
             Self::Unschedulable,
             Self::Incomplete,
         ];

@@ -30,20 +30,32 @@ pub(super) fn conditions(facts: &Facts<'_>, progressed_at: Option<Timestamp>) ->
         stalled(facts),
         degraded(facts, progressed_at),
     ];
-    claims.into_iter().map(|claim| condition(facts, claim, before)).collect()
+    // Those of a newer version stay as it left them.
+    let others = before.iter().filter(|old| claims.iter().all(|claim| claim.kind != old.type_)).cloned();
+    let generation = facts.model.metadata.generation;
+    let ours = claims.iter().map(|claim| {
+        let status = if claim.holds { "True" } else { "False" };
+        stamped((claim.kind, (status, &claim.reason, &claim.message)), before, generation, facts.now)
+    });
+    ours.chain(others).collect()
 }
 
-fn condition(facts: &Facts<'_>, claim: Claim, before: &[Condition]) -> Condition {
-    let status = if claim.holds { "True" } else { "False" };
-    let same = before.iter().find(|old| old.type_ == claim.kind && old.status == status);
-    let now = Timestamp::from_second(facts.now.as_second()).unwrap_or(facts.now);
+/// A condition of that kind, with status, reason and message; its time is kept while the status stays.
+pub(super) fn stamped(
+    (kind, (status, reason, message)): (&str, (&str, &str, &str)),
+    before: &[Condition],
+    generation: Option<i64>,
+    now: Timestamp,
+) -> Condition {
+    let same = before.iter().find(|old| old.type_ == kind && old.status == status);
+    let now = Timestamp::from_second(now.as_second()).unwrap_or(now);
     Condition {
-        type_: claim.kind.to_owned(),
+        type_: kind.to_owned(),
         status: status.to_owned(),
-        reason: claim.reason,
-        message: claim.message.chars().take(MESSAGE).collect(),
+        reason: reason.to_owned(),
+        message: message.chars().take(MESSAGE).collect(),
         last_transition_time: same.map_or(Time(now), |old| old.last_transition_time.clone()),
-        observed_generation: facts.model.metadata.generation,
+        observed_generation: generation,
     }
 }
 
@@ -54,6 +66,15 @@ pub(super) fn claim(kind: &'static str, holds: bool, reason: &str, message: impl
 fn accepted(facts: &Facts<'_>) -> Claim {
     match facts.rejection {
         Some(rejection) => claim("Accepted", false, rejection.reason(), rejection.to_string()),
+        None if !facts.unknown.is_empty() => {
+            let fields = facts.unknown.join(", ");
+            claim(
+                "Accepted",
+                true,
+                "UnknownFields",
+                format!("this operator does not know and does not act on {fields}"),
+            )
+        }
         None => claim("Accepted", true, "Accepted", ""),
     }
 }

@@ -33,8 +33,16 @@ pub(super) fn degraded(facts: &Facts<'_>, progressed_at: Option<Timestamp>) -> C
                 format!("group {index} lost a shard ({why}) {failures} times; it forms again as epoch {epoch}");
             claim("Degraded", true, "ShardLost", message)
         }
-        None => claim("Degraded", false, "AsExpected", ""),
+        None => taken(facts).unwrap_or_else(|| claim("Degraded", false, "AsExpected", "")),
     }
+}
+
+/// What somebody has taken from us is replaced and left alone: nobody but they can say what is to become of it.
+fn taken(facts: &Facts<'_>) -> Option<Claim> {
+    let names: Vec<&str> = facts.taken.iter().filter_map(|pod| pod.meta.name.as_deref()).collect();
+    let words =
+        "not controlled by this object any more: replaced, left alone, and whoever took them has to delete them";
+    (!names.is_empty()).then(|| claim("Degraded", true, "PodsTaken", format!("{}: {words}", names.join(", "))))
 }
 
 /// The slot that has been lost most often and is not ready again.

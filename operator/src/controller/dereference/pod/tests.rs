@@ -116,3 +116,35 @@ fn what_a_pod_said_before_it_was_told_to_end_is_remembered() {
     assert!(newer.succeed(&older));
     assert_eq!((newer.cause, newer.note.as_deref()), (Some(LossReason::Exited), Some("Error (exit code 1) bye")));
 }
+
+/// A pod that runs, with the labels that it was made with, then changed by `change`.
+fn labelled(change: impl FnOnce(&mut serde_json::Map<String, Value>)) -> PodView {
+    let mut labels = json!({
+        label::MODEL: "m", label::REVISION: "0123456789", label::GROUP: "2", label::EPOCH: "3", label::RANK: "1",
+        label::ACCEPTS: "true", "team": "x",
+    });
+    change(labels.as_object_mut().unwrap());
+    let metadata = json!({"name": "m-abcdef-g2-e3-r1", "labels": labels});
+    serde_json::from_value(json!({"metadata": metadata, "status": {"phase": "Running"}})).unwrap()
+}
+
+#[rstest]
+#[case(label::GROUP, "7")]
+#[case(label::EPOCH, "18446744073709551615")]
+#[case(label::RANK, "0")]
+#[case(label::ACCEPTS, "false")]
+fn a_pod_whose_labels_were_changed_is_a_lost_shard_of_the_group_that_its_name_tells(
+    #[case] key: &str,
+    #[case] value: &str,
+) {
+    let right = labelled(|_| {});
+    assert_eq!(right.shard, Shard::Running);
+    let changed = labelled(|labels| _ = labels.insert(key.to_owned(), json!(value)));
+    let removed = labelled(|labels| _ = labels.remove(key));
+    for (view, how) in [(changed, format!(" to {value}")), (removed, format!("removed its label {key}"))] {
+        assert_eq!((&view.place, view.shard), (&right.place, Shard::Lost(LossReason::Altered)));
+        assert!(view.note.as_ref().unwrap().ends_with(&how), "{:?}", view.note);
+    }
+    let revision = labelled(|labels| _ = labels.remove(label::REVISION)).place.unwrap();
+    assert_eq!((revision.revision.as_str(), revision.index, revision.epoch, revision.rank), ("", 2, 3, 1));
+}

@@ -139,6 +139,7 @@ pub(super) fn kind(reason: LossReason) -> &'static str {
         LossReason::ImagePull => "lost: image pull",
         LossReason::NodeLost => "lost: node",
         LossReason::Deleted => "lost: deleted",
+        LossReason::Altered => "lost: altered",
         LossReason::Unschedulable => "withdrawn: unschedulable",
         LossReason::Incomplete => "withdrawn: half made",
     }

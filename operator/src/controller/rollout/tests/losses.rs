@@ -168,6 +168,13 @@ fn the_last_words_of_a_lost_shard_outlive_its_pod() {
     let decision = sim.pass();
     let told: Vec<_> = decision.recovery.iter().map(|m| (m.epoch, m.reason, m.message.as_str())).collect();
     assert_eq!(told, [(2, LossReason::OutOfMemory, "shard 0: OOMKilled (exit code 137) last line")]);
+    // Gone before any pass could look at what it became: what was told of it last is left.
+    let mut sim = Sim::settled(1, 1, 0);
+    sim.group(0).shards[0] = Shard::Missing;
+    sim.group(0).last_note = Some("shard 0: loading layer 12".into());
+    let decision = sim.pass();
+    let told: Vec<_> = decision.recovery.iter().map(|m| (m.reason, m.message.as_str())).collect();
+    assert_eq!(told, [(LossReason::Deleted, "shard 0: loading layer 12")]);
 }
 
 #[test]
