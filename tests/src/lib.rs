@@ -11,7 +11,7 @@ pub mod mutations;
 pub mod node;
 pub mod paths;
 pub mod require;
-pub mod steady;
 pub mod seeds;
+pub mod steady;
 pub mod sums;
 pub mod up;
