@@ -130,14 +130,23 @@ pub fn main(world: World, tests: Vec<Test>) -> Result<ExitCode> {
 /// # Errors
 /// As [`main`].
 pub fn main_and_then(world: World, tests: Vec<Test>, last: Vec<Test>) -> Result<ExitCode> {
+    main_within(TEST_DEADLINE, world, tests, last)
+}
+
+/// As [`main_and_then`], for tests that may each take as long as `deadline`.
+///
+/// # Errors
+/// As [`main`].
+pub fn main_within(deadline: Duration, world: World, tests: Vec<Test>, last: Vec<Test>) -> Result<ExitCode> {
     let arguments = Arguments::from_args();
     if arguments.list || std::env::var_os(RUN_FOLDER).is_some() {
         let whole = arguments.filter.is_none() && arguments.skip.is_empty();
         if !whole {
             last.iter().for_each(|test| eprintln!("skipped: {}: not all tests run", test.name));
         }
-        let conclusion = run(world, arguments.clone(), tests)?;
-        let judged = if whole && !last.is_empty() { run(world, arguments, last)?.has_failed() } else { false };
+        let conclusion = run((world, deadline), arguments.clone(), tests)?;
+        let judged =
+            if whole && !last.is_empty() { run((world, deadline), arguments, last)?.has_failed() } else { false };
         return Ok(if judged { ExitCode::FAILURE } else { conclusion.exit_code() });
     }
     if let Some(reason) = world.missing() {
@@ -162,7 +171,7 @@ fn enter(world: World) -> Result<ExitCode> {
 /// A test that waits longer hangs: every wait of its own is far shorter.
 const TEST_DEADLINE: Duration = Duration::from_secs(480);
 
-fn run(world: World, mut arguments: Arguments, tests: Vec<Test>) -> Result<Conclusion> {
+fn run((world, deadline): (World, Duration), mut arguments: Arguments, tests: Vec<Test>) -> Result<Conclusion> {
     arguments.test_threads.get_or_insert(world.tests_at_once());
     let runtime = tokio::runtime::Runtime::new()?;
     let trials = tests
@@ -170,7 +179,7 @@ fn run(world: World, mut arguments: Arguments, tests: Vec<Test>) -> Result<Concl
         .map(|test| {
             let handle = runtime.handle().clone();
             Trial::test(test.name, move || {
-                let outcome = handle.block_on(async { tokio::time::timeout(TEST_DEADLINE, (test.body)()).await });
+                let outcome = handle.block_on(async { tokio::time::timeout(deadline, (test.body)()).await });
                 outcome.context("the test hangs").flatten().map_err(|error| Failed::from(format!("{error:#}")))
             })
         })

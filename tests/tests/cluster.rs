@@ -12,6 +12,7 @@ mod cluster {
     pub(crate) mod chart;
     pub(crate) mod commands;
     pub(crate) mod crashes;
+    pub(crate) mod crowd;
     pub(crate) mod disruption;
     pub(crate) mod edits;
     pub(crate) mod faults;
@@ -31,8 +32,8 @@ mod cluster {
     pub(crate) mod tasks;
 }
 use cluster::{
-    api_faults, bad_input, chart, commands, crashes, disruption, edits, faults, harness, lifecycle, losses, newer,
-    operations, renders, rights, samples, scheduling, security, serving, tampering, tasks,
+    api_faults, bad_input, chart, commands, crashes, crowd, disruption, edits, faults, harness, lifecycle, losses,
+    newer, operations, renders, rights, samples, scheduling, security, serving, tampering, tasks,
 };
 
 fn main() -> anyhow::Result<ExitCode> {
@@ -108,6 +109,7 @@ fn main() -> anyhow::Result<ExitCode> {
             scheduling::a_group_without_room_is_withdrawn_whole_and_comes_with_the_next_node,
             scheduling::two_models_that_each_need_all_nodes_do_not_starve_each_other_half_scheduled,
             scheduling::a_model_that_fits_nowhere_keeps_no_other_from_coming_back,
+            crowd::sixty_models_at_once_are_served_though_pods_are_refused_and_one_can_never_be,
             crashes::killed_before_or_after_any_write_it_leaves_the_same_as_undisturbed,
             api_faults::any_error_at_any_verb_leaves_the_same_as_undisturbed,
             api_faults::while_its_calls_fail_an_object_asks_at_most_ten_times_a_second,

@@ -24,6 +24,7 @@ pub use self::policy::PolicyView;
 pub use self::service::ServiceView;
 pub use self::shelf::Shelf;
 pub use self::stored::{Stored, Unread};
+pub(in crate::controller) use self::watches::AT_ONCE;
 pub use self::watches::World;
 
 /// Namespace and name of a ModelDeployment.

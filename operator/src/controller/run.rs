@@ -10,7 +10,7 @@ use kube::Resource as _;
 use kube::runtime::controller::{Action, Config, Error, applier};
 use tokio_util::sync::CancellationToken;
 
-use super::dereference::{ModelKey, Stored};
+use super::dereference::{AT_ONCE, ModelKey, Stored};
 use super::pass::resource;
 use super::queue::Refused;
 use super::rollout::LossReason;
@@ -18,9 +18,6 @@ use super::validate::validate;
 use super::{Controller, Ending, PassError};
 use crate::crd::{GroupPhase, ModelDeploymentStatus};
 use crate::metrics::{PhaseLabel, StateLabel};
-
-/// Objects worked on at once.
-const AT_ONCE: u16 = 16;
 
 /// What is counted of one object.
 #[derive(Clone, Debug, Default)]
@@ -75,9 +72,15 @@ impl Controller {
     async fn counted(self: Arc<Self>, model: Arc<Stored>) -> Result<Action, PassError> {
         let key = ModelKey::of(model.as_ref());
         self.world.queue.begun(&key);
+        let ending = self.pass(model, &key).await;
+        self.world.queue.ended(&key);
+        ending
+    }
+
+    async fn pass(&self, model: Arc<Stored>, key: &ModelKey) -> Result<Action, PassError> {
         let began = Instant::now();
         let generation = model.meta().generation;
-        if let Some(wait) = self.with_line(&key, |line| line.wait(began, generation)) {
+        if let Some(wait) = self.with_line(key, |line| line.wait(began, generation)) {
             return Ok(Action::requeue(wait));
         }
         let ending = self.reconcile(model).await;
@@ -90,7 +93,7 @@ impl Controller {
         self.metrics.reconciled(label, began.elapsed());
         tracing::debug!(namespace = %key.namespace, name = %key.name, result = label, "pass");
         ending?;
-        self.with_line(&key, |line| {
+        self.with_line(key, |line| {
             let pause = pace(line.groups.values().sum());
             line.failures = 0;
             line.not_before = pause.map(|pause| (Instant::now() + pause, generation));
@@ -163,6 +166,7 @@ impl Controller {
         self.show_groups(&line.groups, &BTreeMap::new());
         self.show_state(line.state, None);
         self.world.queue.begun(key);
+        self.world.queue.ended(key);
         if self.world.models().get(&key.to_ref()).is_some() {
             self.world.queue.push(key.clone());
         }

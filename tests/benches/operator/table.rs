@@ -6,6 +6,8 @@ use anyhow::Result;
 use serde_json::{Value, json};
 use shoal_tests::paths::repository;
 
+use crate::fleet;
+
 #[derive(Clone)]
 struct Row {
     case: &'static str,
@@ -48,9 +50,10 @@ pub(crate) async fn print() -> Result<()> {
             json!({"case": row.case, "floor": row.floor, "shoal": row.shoal.map(|(amount, _)| amount), "ratio": ratio}),
         );
     }
+    println!("fleet: {} objects of 4 groups of 2, {} foreign pods", fleet::objects(), fleet::foreign());
     let folder = repository().join("target/bench");
     std::fs::create_dir_all(&folder)?;
-    let all: Value = json!({"groups": crate::groups(), "rows": written});
+    let all: Value = json!({"groups": crate::groups(), "fleet": [fleet::objects(), fleet::foreign()], "rows": written});
     std::fs::write(folder.join("operator.json"), serde_json::to_string_pretty(&all)?)?;
     Ok(())
 }

@@ -1,6 +1,8 @@
 //! The API server's audit log as values: who called what.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
@@ -8,7 +10,7 @@ use serde::Deserialize;
 
 /// A place in the log: calls answered later come after it.
 #[derive(Clone, Copy, Debug)]
-pub struct Mark(usize);
+pub struct Mark(u64);
 
 /// One answered request.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -57,8 +59,7 @@ impl AuditLog {
     /// # Errors
     /// When the log cannot be read.
     pub fn mark(&self) -> Result<Mark> {
-        let length = std::fs::metadata(&self.0).with_context(|| self.0.display().to_string())?.len();
-        Ok(Mark(usize::try_from(length)?))
+        Ok(Mark(std::fs::metadata(&self.0).with_context(|| self.0.display().to_string())?.len()))
     }
 
     /// Calls of `user` answered after `mark`, oldest first. Watches appear when they end.
@@ -112,8 +113,11 @@ impl AuditLog {
     }
 
     fn events(&self, mark: Mark) -> Result<Vec<Event>> {
-        let bytes = std::fs::read(&self.0).with_context(|| self.0.display().to_string())?;
-        let log = std::str::from_utf8(bytes.get(mark.0..).unwrap_or_default())?;
+        let mut file = File::open(&self.0).with_context(|| self.0.display().to_string())?;
+        file.seek(SeekFrom::Start(mark.0))?;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes)?;
+        let log = std::str::from_utf8(&bytes)?;
         // The last line may still be in the writing: it belongs to the next reading.
         let complete = log.rfind('\n').map_or("", |end| &log[..end]);
         let read = |line| serde_json::from_str(line).with_context(|| format!("audit line {line:?}"));

@@ -21,6 +21,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+pub(in crate::controller) use self::queue::AT_ONCE;
 use self::queue::Queue;
 use super::nodes::Nodes;
 use super::{BudgetView, Found, ModelKey, PodView, PolicyView, ServiceView, Shelf, Stored, View};
@@ -31,6 +32,9 @@ use crate::inventory::{Catalogue, Inventory};
 use crate::metrics::Metrics;
 use crate::names::label;
 use crate::timing::Timing;
+
+/// Objects of one answer to a list: what is read from it is far larger than what is kept, and lives as long as the answer.
+const PAGE: u32 = 100;
 
 /// Everything that is known, kept current by watches.
 pub struct World {
@@ -79,10 +83,10 @@ impl World {
             written: Mutex::new(BTreeMap::new()),
             queue: Queue::new(metrics.queue_depth.clone()),
         });
-        let ours = watcher::Config::default().labels(label::MODEL);
-        tasks.spawn(
-            Arc::clone(&world).follow_models(writer, watcher(scoped(client, namespace), watcher::Config::default())),
-        );
+        let any = watcher::Config::default().page_size(PAGE);
+        let ours = any.clone().labels(label::MODEL);
+        let all = watcher(scoped(client, namespace), any.clone());
+        tasks.spawn(Arc::clone(&world).follow_models(writer, all.modify(forget_editors)));
         let shelf = |world: &Self, event: Event<PodView>| world.take_pod(event);
         tasks.spawn(follow_shelf(Arc::clone(&world), watcher(scoped(client, namespace), ours.clone()), shelf));
         let shelf = |world: &Self, event: Event<ServiceView>| world.services.take(event);
@@ -92,7 +96,7 @@ impl World {
         let shelf = |world: &Self, event: Event<PolicyView>| world.policies.take(event);
         tasks.spawn(follow_shelf(Arc::clone(&world), watcher(scoped(client, namespace), ours), shelf));
         if may_read_nodes {
-            tasks.spawn(Arc::clone(&world).follow_nodes(watcher(Api::all(client.clone()), watcher::Config::default())));
+            tasks.spawn(Arc::clone(&world).follow_nodes(watcher(Api::all(client.clone()), any)));
         }
         world
     }
@@ -209,7 +213,8 @@ impl World {
     }
 
     /// Notes the object that a status write of ours returned for `replaced`.
-    pub fn note_model(&self, replaced: &Stored, latest: Stored) {
+    pub fn note_model(&self, replaced: &Stored, mut latest: Stored) {
+        forget_editors(&mut latest);
         let mut written = lock(&self.written);
         let latest = Arc::new(latest);
         let entry = written
@@ -285,6 +290,11 @@ impl World {
         })
         .await;
     }
+}
+
+/// Who wrote which field is as large as the object, and nothing is decided by it.
+fn forget_editors(model: &mut Stored) {
+    model.meta_mut().managed_fields = None;
 }
 
 fn scoped<K>(client: &Client, namespace: Option<&str>) -> Api<K>
