@@ -129,11 +129,18 @@ impl Controller {
         // 6. remember what was decided: client
         let before = if pass.must_remember() { self.write(&stored, &pass.status_before()).await? } else { None };
         // 7. apply: client
-        let outcome = self.carry_out(model, work).await;
+        let mut outcome = self.carry_out(model, work).await;
         // 8. status, only if different: client
         let lasting = outcome.problem.as_ref().filter(|problem| !matches!(problem, Problem::Api { .. }));
         let status = pass.status_after(&outcome.pods, lasting);
-        let after = self.write(before.as_ref().unwrap_or(&stored), &status).await?;
+        let after = self.write(before.as_ref().unwrap_or(&stored), &status).await;
+        if after.is_err()
+            && let Some(problem) = outcome.problem.take()
+        {
+            // What was refused must wait, which a status that only met a newer version would not.
+            return Err(PassError::Apply { problem, again: None });
+        }
+        let after = after?;
         self.world.turns_taken(|turns| turns.report(&key, pass.resource(), pass.case(), now));
         // 9. tell: client
         self.tell(model, &pass, &status).await;
