@@ -94,7 +94,7 @@ impl Controller {
         tracing::debug!(namespace = %key.namespace, name = %key.name, result = label, "pass");
         ending?;
         self.with_line(key, |line| {
-            let pause = pace(line.groups.values().sum());
+            let pause = pace(line.groups.values().sum(), began.elapsed());
             line.failures = 0;
             line.not_before = pause.map(|pause| (Instant::now() + pause, generation));
         });
@@ -186,11 +186,11 @@ impl Line {
     }
 }
 
-/// How long an object with so many groups rests after a pass: its status is a large write, and while hundreds of pods
-/// come or go each event would ask for one.
-fn pace(groups: i64) -> Option<Duration> {
-    let micros = u64::try_from(groups).unwrap_or(0).saturating_mul(500);
-    (groups > 16).then(|| Duration::from_micros(micros).min(Duration::from_millis(250)))
+/// How long an object with so many groups rests after a pass that `took` so long: its status is a large write, and while
+/// hundreds of pods come or go each event would ask for one. A slow API server is asked less often.
+fn pace(groups: i64, took: Duration) -> Option<Duration> {
+    let millis = u64::try_from(groups).unwrap_or(0);
+    (groups > 16).then(|| Duration::from_millis(millis).max(took).min(Duration::from_millis(500)))
 }
 
 /// The cause that says most.
@@ -227,8 +227,10 @@ mod tests {
 
     #[test]
     fn only_large_objects_rest_after_a_pass_and_never_for_long() {
-        let pauses = [0, 1, 16, 17, 100, 1000].map(|groups| pace(groups).map(|pause| pause.as_micros()));
-        assert_eq!(pauses, [None, None, None, Some(8500), Some(50_000), Some(250_000)]);
+        let pauses = |took| [0, 16, 17, 100, 1000].map(|groups| pace(groups, took).map(|pause| pause.as_millis()));
+        assert_eq!(pauses(Duration::ZERO), [None, None, Some(17), Some(100), Some(500)]);
+        assert_eq!(pauses(Duration::from_millis(200)), [None, None, Some(200), Some(200), Some(500)]);
+        assert_eq!(pauses(Duration::from_secs(9)), [None, None, Some(500), Some(500), Some(500)]);
     }
 
     #[test]

@@ -67,13 +67,9 @@ where
 fn bare(object: &impl serde::Serialize) -> Result<Value> {
     let whole = serde_json::to_value(object)?;
     let (metadata, mut spec) = (&whole["metadata"], whole["spec"].clone());
-    for field in ["nodeName", "clusterIP", "clusterIPs"] {
-        if spec[field] != "None" {
-            spec.as_object_mut().context("a spec")?.remove(field);
-        }
-    }
-    if spec["clusterIPs"].is_array() && spec["clusterIP"].is_null() {
-        spec.as_object_mut().context("a spec")?.remove("clusterIPs");
+    if let Some(spec) = spec.as_object_mut() {
+        let headless = spec.get("clusterIP").is_some_and(|address| address == "None");
+        spec.retain(|field, _| field != "nodeName" && (headless || !field.starts_with("clusterIP")));
     }
     let kept = ["name", "labels", "annotations", "ownerReferences"];
     let metadata: serde_json::Map<_, _> = kept.iter().map(|key| ((*key).to_owned(), metadata[*key].clone())).collect();
