@@ -3,6 +3,7 @@
 //! Used by `shoal plan` and `shoal up`. Never relaxes: strict decoding, as kubectl asks for it,
 //! in the API server's words where they are short. Also tells what a newer definition let through that this one would not.
 
+use std::fmt::Display;
 use std::sync::LazyLock;
 
 use kube::CustomResourceExt;
@@ -86,29 +87,35 @@ pub fn misfit(raw: &Value) -> Option<String> {
 #[must_use]
 pub fn unknown_fields(section: Section, raw: &Value) -> Vec<String> {
     let mut paths = Vec::new();
-    unknown(section.schema(), &raw[section.key()], section.key(), &mut paths);
+    within(section.key(), &mut paths, |paths| unknown(section.schema(), &raw[section.key()], paths));
     paths
 }
 
-fn unknown(schema: &Value, value: &Value, path: &str, paths: &mut Vec<String>) {
+/// Every object is looked through each time it is read, and mostly all is known: paths are made only of what is not.
+fn unknown(schema: &Value, value: &Value, paths: &mut Vec<String>) {
     match value {
         Value::Object(fields) => {
             for (name, value) in fields {
-                let (child, known) = (format!("{path}.{name}"), known(schema, name));
-                match known {
-                    Some(schema) => unknown(schema, value, &child, paths),
-                    None => paths.push(child),
+                match known(schema, name) {
+                    Some(schema) => within(format_args!(".{name}"), paths, |paths| unknown(schema, value, paths)),
+                    None => paths.push(format!(".{name}")),
                 }
             }
         }
         Value::Array(items) => {
-            items
-                .iter()
-                .enumerate()
-                .for_each(|(at, item)| unknown(&schema["items"], item, &format!("{path}[{at}]"), paths));
+            for (at, item) in items.iter().enumerate() {
+                within(format_args!("[{at}]"), paths, |paths| unknown(&schema["items"], item, paths));
+            }
         }
         _ => {}
     }
+}
+
+/// Puts `place` before the paths that `find` adds.
+fn within(place: impl Display, paths: &mut Vec<String>, find: impl FnOnce(&mut Vec<String>)) {
+    let from = paths.len();
+    find(paths);
+    paths[from..].iter_mut().for_each(|path| *path = format!("{place}{path}"));
 }
 
 /// The schema of a field; `None`: it is unknown.
