@@ -8,6 +8,7 @@ mod conformance;
 mod control;
 pub mod cpu;
 mod refusals;
+pub mod scripted;
 pub mod strict;
 
 use std::sync::Arc;

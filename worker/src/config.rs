@@ -141,6 +141,8 @@ pub struct Capacity {
     pub context_tokens: Option<u32>,
     /// Of the whole group; each shard runs its share, and at least one.
     pub max_concurrent_sequences: u32,
+    /// Of this shard's KV cache; `None`: all sequences can reach the whole context at once.
+    pub kv_cache_tokens: Option<u32>,
     /// Token budget of one step, hence the chunk of a long prompt.
     pub step_tokens: u32,
     /// Requests that may wait before others are refused.

@@ -49,6 +49,7 @@ pub fn engine(config: &Config) -> Result<EngineHandle, LaunchError> {
         placement: shards.map(|shards| shards.placement.clone()),
         context_tokens: config.capacity.context_tokens,
         sequences,
+        kv_tokens: config.capacity.kv_cache_tokens,
         step_rows: config.capacity.step_tokens as usize,
         kv_dtype: match config.compute.numerics {
             Numerics::Exact => Dtype::F32,

@@ -52,6 +52,14 @@ pub enum ModelError {
         /// By the config.
         allowed: u32,
     },
+    /// A KV cache that one request can outgrow.
+    #[error("a KV cache of {tokens} tokens is less than the context of {context}; allowed: at least {context}")]
+    Cache {
+        /// By the flag.
+        tokens: u32,
+        /// Of one request.
+        context: u32,
+    },
     /// The weights cannot be read.
     #[error(transparent)]
     Weights(#[from] WeightsError),

@@ -1,13 +1,16 @@
 //! Which request gets how many tokens of the next step: plain data out ([`StepPlan`]), plain data in ([`ChunkResult`]).
 //!
 //! Prefill, decode and chunking are not modes: a sequence knows `prompt + generated` tokens, `computed` of them are in
-//! the cache, and each step computes some of the rest. A request is admitted once all the blocks that it can ever need
-//! are free, and keeps them to its end, so a running request never waits for memory.
+//! the cache, and each step computes some of the rest. A request is admitted once the tokens that it knows have blocks;
+//! whole blocks with which an earlier request of its tenant began are taken over instead of computed. When answers grow
+//! and blocks run out, the newest sequence is put back to the queue and computed again later: its answer stays the same.
 //!
 //! std only: never sees a model, a device, a tensor or a channel, and reads no clock (time is an argument).
 
 pub mod blocks;
+mod memory;
 pub mod plan;
+mod queue;
 mod sequence;
 #[cfg(test)]
 mod tests;
@@ -15,10 +18,14 @@ mod tests;
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-pub use plan::{Chunk, ChunkResult, StepPlan};
+pub use plan::{Admitted, Chunk, ChunkResult, StepPlan};
 
 use blocks::BlockPool;
-use sequence::{Sequence, Waiting};
+use queue::Queue;
+use sequence::Sequence;
+
+/// A request that so many later ones have overtaken begins before any other, whatever its priority and its tenant.
+pub const OVERTAKEN: u32 = 64;
 
 /// Number of a request within one scheduler; never used twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -42,16 +49,18 @@ pub struct Limits {
 }
 
 /// A request as the scheduler sees it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Admission {
     /// Unique.
     pub id: RequestId,
-    /// Tokens of the prompt, at least 1.
-    pub prompt: u32,
+    /// Tokens, at least 1.
+    pub prompt: Vec<u32>,
     /// Most tokens of the answer, at least 1.
     pub max_tokens: u32,
-    /// Higher first among waiting requests; equal ones in order of arrival.
+    /// Higher first; among equals the tenant that was served least, then in order of arrival.
     pub priority: i32,
+    /// Only its own requests share beginnings.
+    pub tenant: String,
     /// The request fails when this has passed.
     pub deadline: Option<Instant>,
 }
@@ -108,6 +117,8 @@ pub struct Load {
     pub running: usize,
     /// Blocks held by running requests.
     pub blocks: u32,
+    /// Blocks held by nobody that keep a beginning.
+    pub idle_blocks: u32,
 }
 
 /// Admission, blocks and step plans of one worker.
@@ -115,8 +126,7 @@ pub struct Load {
 pub struct Scheduler {
     limits: Limits,
     blocks: BlockPool,
-    /// Highest priority first, then arrival.
-    waiting: BTreeMap<(std::cmp::Reverse<i32>, u64), Waiting>,
+    queue: Queue,
     running: BTreeMap<RequestId, Sequence>,
     /// Of the plan that is not committed yet.
     in_flight: Vec<Chunk>,
@@ -138,7 +148,7 @@ impl Scheduler {
         Self {
             limits,
             blocks: BlockPool::new(limits.blocks),
-            waiting: BTreeMap::new(),
+            queue: Queue::default(),
             running: BTreeMap::new(),
             in_flight: Vec::new(),
             arrivals: 0,
@@ -155,67 +165,65 @@ impl Scheduler {
             return Err(Refusal::DeadlinePassed);
         }
         let needed = self.blocks_for(&admission);
-        if needed > u64::from(self.limits.blocks) {
+        let countable = admission.prompt.len() as u64 + u64::from(admission.max_tokens) <= u64::from(u32::MAX);
+        if needed > u64::from(self.limits.blocks) || !countable {
             return Err(Refusal::TooLarge { needed, total: self.limits.blocks });
         }
-        if self.waiting.len() >= self.limits.waiting {
-            return Err(Refusal::QueueFull(self.waiting.len()));
+        if self.queue.len() >= self.limits.waiting {
+            return Err(Refusal::QueueFull(self.queue.len()));
         }
-        let key = (std::cmp::Reverse(admission.priority), self.arrivals);
+        let tenant = self.queue.open(&admission.tenant);
+        self.queue.push(Sequence::new(admission, tenant, self.arrivals));
         self.arrivals += 1;
-        let blocks = u32::try_from(needed).expect("should fit: it is at most the limit, a u32");
-        self.waiting.insert(key, Waiting { admission, blocks });
         Ok(())
     }
 
     /// Ends a request at its client's wish; its blocks are free at once, or at commit while a step computes it.
     /// `None` when it is over already or its end comes with the commit.
     pub fn cancel(&mut self, id: RequestId) -> Option<Ended> {
-        let key = self.waiting.iter().find(|(_, waiting)| waiting.admission.id == id).map(|(key, _)| *key);
-        if let Some(key) = key {
-            self.waiting.remove(&key);
-            return Some(Ended { id, end: End::Cancelled });
-        }
-        if self.in_flight.iter().any(|chunk| chunk.id == id) {
-            if let Some(sequence) = self.running.get_mut(&id) {
-                sequence.cancelled = true;
-            }
+        if self.in_flight.iter().any(|chunk| chunk.id == id)
+            && let Some(sequence) = self.running.get_mut(&id)
+        {
+            sequence.cancelled = true;
             return None;
         }
-        self.release(id).then_some(Ended { id, end: End::Cancelled })
+        (self.withdraw(id) || self.release(id)).then_some(Ended { id, end: End::Cancelled })
     }
 
-    /// Forgets every request and frees every block; the caller tells the clients why.
+    /// Forgets every request and every block, kept beginnings too; the caller tells the clients why.
     pub fn clear(&mut self) -> Vec<RequestId> {
-        let waiting = std::mem::take(&mut self.waiting).into_values().map(|waiting| waiting.admission.id);
-        let running: Vec<RequestId> = self.running.keys().copied().collect();
+        let running = std::mem::take(&mut self.running);
+        let waiting = std::mem::take(&mut self.queue);
         self.in_flight.clear();
-        for &id in &running {
-            self.release(id);
-        }
-        running.into_iter().chain(waiting).collect()
+        self.blocks = BlockPool::new(self.limits.blocks);
+        running.into_keys().chain(waiting.iter().map(Sequence::id)).collect()
     }
 
     /// How much is in use.
     #[must_use]
     pub fn load(&self) -> Load {
-        Load { waiting: self.waiting.len(), running: self.running.len(), blocks: self.blocks.used() }
+        Load {
+            waiting: self.queue.len(),
+            running: self.running.len(),
+            blocks: self.blocks.held(),
+            idle_blocks: self.blocks.idle(),
+        }
     }
 
     /// Whether nothing waits and nothing runs.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        self.waiting.is_empty() && self.running.is_empty()
+        self.queue.len() == 0 && self.running.is_empty()
     }
 
     fn blocks_for(&self, admission: &Admission) -> u64 {
-        (u64::from(admission.prompt) + u64::from(admission.max_tokens)).div_ceil(u64::from(self.limits.block_tokens))
+        (admission.prompt.len() as u64 + u64::from(admission.max_tokens)).div_ceil(u64::from(self.limits.block_tokens))
     }
 
-    /// Drops a running request; whether there was one.
-    fn release(&mut self, id: RequestId) -> bool {
-        let Some(sequence) = self.running.remove(&id) else { return false };
-        self.blocks.give_back(sequence.blocks);
+    /// Drops a waiting request; whether there was one.
+    fn withdraw(&mut self, id: RequestId) -> bool {
+        let Some(sequence) = self.queue.remove(id) else { return false };
+        self.queue.close(&sequence.tenant);
         true
     }
 }

@@ -57,6 +57,9 @@ pub struct Args {
     /// Sequences that the whole group runs at once
     #[arg(long, value_name = "N", default_value_t = 16)]
     pub max_concurrent_sequences: u32,
+    /// Tokens of this shard's KV cache; without it, all sequences can reach the whole context at once
+    #[arg(long, value_name = "N")]
+    pub kv_cache_tokens: Option<u32>,
     /// Threads that compute; without it, the cores of this host divided by its shards
     #[arg(long, value_name = "T")]
     pub threads: Option<u32>,

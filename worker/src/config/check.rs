@@ -76,11 +76,15 @@ fn capacity(args: &Args) -> Result<Capacity, ConfigError> {
         limits::CONTEXT_TOKENS.check(context)?;
     }
     limits::MAX_CONCURRENT_SEQUENCES.check(args.max_concurrent_sequences)?;
+    if let Some(tokens) = args.kv_cache_tokens {
+        limits::KV_CACHE_TOKENS.check(tokens)?;
+    }
     limits::STEP_TOKENS.check(args.step_tokens)?;
     limits::QUEUE.check(args.queue)?;
     Ok(Capacity {
         context_tokens: args.context_tokens,
         max_concurrent_sequences: args.max_concurrent_sequences,
+        kv_cache_tokens: args.kv_cache_tokens,
         step_tokens: args.step_tokens,
         queue: args.queue,
     })

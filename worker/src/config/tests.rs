@@ -31,7 +31,13 @@ fn a_directory_is_all_that_a_lone_worker_needs() {
             listen: Listeners { grpc: loopback(50051), http: None, health: loopback(50052) },
             group: Group { rank: 0, size: 1, epoch: 1, shards: None },
             compute: Compute { backend: BackendKind::Cpu, numerics: Numerics::Exact, threads: None, level: None },
-            capacity: Capacity { context_tokens: None, max_concurrent_sequences: 16, step_tokens: 512, queue: 256 },
+            capacity: Capacity {
+                context_tokens: None,
+                max_concurrent_sequences: 16,
+                kv_cache_tokens: None,
+                step_tokens: 512,
+                queue: 256,
+            },
             log: Log { filter: "info".into(), format: LogFormat::Json },
             fault: None,
             die_with_parent: None,
@@ -97,6 +103,7 @@ fn a_list_of_peers_in_a_variable_is_replaced_whole_by_the_flag() {
 #[case("--model /m --epoch 0", "--epoch is 0; allowed: 1 to 9007199254740991")]
 #[case("--model /m --context-tokens 1", "--context-tokens is 1 tokens; allowed: 2 to 1048576")]
 #[case("--model /m --max-concurrent-sequences 0", "--max-concurrent-sequences is 0 sequences; allowed: 1 to 4096")]
+#[case("--model /m --kv-cache-tokens 1", "--kv-cache-tokens is 1 tokens; allowed: 2 to 2147483648")]
 #[case("--model /m --step-tokens 0", "--step-tokens is 0 tokens; allowed: 1 to 65536")]
 #[case("--model /m --queue 0", "--queue is 0 requests; allowed: 1 to 65536")]
 #[case("--model /m --threads 0", "--threads is 0 threads; allowed: 1 to 1024")]

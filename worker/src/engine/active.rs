@@ -50,6 +50,11 @@ impl Active {
         (self.tokens.len() - self.request.prompt.len()) as u64
     }
 
+    /// The request leaves the queue; so many tokens of its prompt are in the cache already.
+    pub(super) fn begin(&self, cached_tokens: u32) {
+        drop(self.events.try_send(Event::Began { cached_tokens }));
+    }
+
     /// Takes the next token and sends it; whether it ends the answer.
     pub(super) fn push(&mut self, token: SampledToken) -> bool {
         let is_eos = self.request.eos.contains(&token.id);

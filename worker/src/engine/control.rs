@@ -96,7 +96,7 @@ mod tests {
     fn chunks_become_rows_with_positions_slots_and_tables() {
         let active = BTreeMap::from([(RequestId(1), active((0..70).collect())), (RequestId(2), active(vec![7, 8]))]);
         let chunks = vec![chunk(1, 62, 4, false, vec![5, 2]), chunk(2, 0, 2, true, vec![0])];
-        let control = control(&StepPlan { chunks, ended: vec![] }, &active);
+        let control = control(&StepPlan { chunks, ..StepPlan::default() }, &active);
         let ids = [62, 63, 64, 65, 7, 8].map(TokenSource::Host);
         assert_eq!(control.tokens, ids);
         assert_eq!(control.positions, [62, 63, 64, 65, 0, 1]);

@@ -12,7 +12,7 @@ use super::control::{Outcome, control, outcomes};
 use super::request::{Event, Failure, FailureCode, FinishReason, Submission};
 use super::stats::EngineStats;
 use super::step::Stepper;
-use crate::scheduler::{Admission, Chunk, ChunkResult, End, Ended, Limits, Refusal, RequestId, Scheduler, StepPlan};
+use crate::scheduler::{Admission, Admitted, Chunk, ChunkResult, End, Ended, Limits, Refusal, RequestId, Scheduler, StepPlan};
 use crate::shards::exchange::ExchangeError;
 use crate::shards::group::Group;
 
@@ -49,6 +49,7 @@ impl StepLane {
             self.drop_abandoned();
             let plan = self.scheduler.schedule(Instant::now());
             self.end_all(&plan.ended);
+            self.note(&plan);
             if !plan.chunks.is_empty() {
                 self.step(&plan);
             }
@@ -60,12 +61,12 @@ impl StepLane {
         let id = RequestId(self.next_id);
         self.next_id += 1;
         let request = &submission.request;
-        let size = u32::try_from(request.prompt.len());
         let admission = Admission {
             id,
-            prompt: size.unwrap_or(u32::MAX),
+            prompt: request.prompt.clone(),
             max_tokens: request.max_tokens,
             priority: request.priority,
+            tenant: request.tenant.clone(),
             deadline: request.deadline,
         };
         match self.scheduler.submit(admission, Instant::now()) {
@@ -84,6 +85,15 @@ impl StepLane {
             let ended = self.scheduler.cancel(id);
             self.end_all(ended.as_slice());
         }
+    }
+
+    /// Who begins learns what need not be computed.
+    fn note(&self, plan: &StepPlan) {
+        for Admitted { id, cached } in &plan.admitted {
+            EngineStats::add(&self.stats.prompt_tokens_cached, u64::from(*cached));
+            self.active.get(id).into_iter().for_each(|active| active.begin(*cached));
+        }
+        EngineStats::add(&self.stats.preemptions, plan.preempted.len() as u64);
     }
 
     fn step(&mut self, plan: &StepPlan) {
@@ -121,8 +131,9 @@ impl StepLane {
             Outcome::Computed => ChunkResult::Computed,
             Outcome::Sampled(token) => {
                 EngineStats::add(&self.stats.generated_tokens, 1);
+                let id = token.id;
                 let eos = self.active.get_mut(&chunk.id).is_some_and(|active| active.push(token));
-                ChunkResult::Sampled { eos }
+                ChunkResult::Sampled { token: id, eos }
             }
             Outcome::Fault(place) => {
                 EngineStats::add(&self.stats.numeric_faults, 1);
@@ -160,6 +171,7 @@ impl StepLane {
         EngineStats::set(&self.stats.waiting, load.waiting as u64);
         EngineStats::set(&self.stats.running, load.running as u64);
         EngineStats::set(&self.stats.kv_blocks_used, u64::from(load.blocks));
+        EngineStats::set(&self.stats.kv_blocks_idle, u64::from(load.idle_blocks));
     }
 }
 

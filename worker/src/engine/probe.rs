@@ -36,12 +36,14 @@ pub(super) async fn probe(group: Arc<Group>, submissions: mpsc::WeakSender<Submi
         return;
     }
     drop(submissions);
-    match answer.recv().await {
+    let begun = answer.recv().await;
+    let first = if matches!(begun, Some(Event::Began { .. })) { answer.recv().await } else { begun };
+    match first {
         Some(Event::Token(_)) => {
             tracing::info!(epoch = group.identity().epoch, "the group has answered its first token");
             group.set_ready();
         }
         Some(Event::Failed(failure)) => group.fail(&format!("the first token failed: {}", failure.message)),
-        Some(Event::Finished(_)) | None => group.fail("the first token never came"),
+        Some(Event::Began { .. } | Event::Finished(_)) | None => group.fail("the first token never came"),
     }
 }

@@ -76,9 +76,14 @@ pub struct SampledToken {
     pub top: Vec<(u32, f32)>,
 }
 
-/// What happens to a request, in order: any number of `Token`, then exactly one of the others.
+/// What happens to a request, in order: at most one `Began`, any number of `Token`, then exactly one of the others.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
+    /// It has left the queue.
+    Began {
+        /// Tokens of the prompt that an earlier request of the tenant left in the cache.
+        cached_tokens: u32,
+    },
     /// One more token.
     Token(SampledToken),
     /// The answer is complete.

@@ -9,6 +9,8 @@ pub struct EngineStats {
     pub steps: AtomicU64,
     /// Counter: prompt rows computed.
     pub prompt_rows: AtomicU64,
+    /// Counter: prompt tokens that were found in the cache.
+    pub prompt_tokens_cached: AtomicU64,
     /// Counter: tokens sampled.
     pub generated_tokens: AtomicU64,
     /// Counter: (row, expert) pairs computed here for this worker's own rows.
@@ -37,6 +39,8 @@ pub struct EngineStats {
     pub running: AtomicU64,
     /// Gauge: KV blocks in use.
     pub kv_blocks_used: AtomicU64,
+    /// Gauge: KV blocks in use by nobody that keep a beginning.
+    pub kv_blocks_idle: AtomicU64,
     /// Gauge: KV blocks in all.
     pub kv_blocks_total: AtomicU64,
 }

@@ -1,5 +1,7 @@
 //! Groups of engines in one process over real sockets: the same bits for every split, one typed end for every loss.
 
+mod cache;
+
 use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -31,6 +33,15 @@ fn fixture(name: &str) -> PathBuf {
 }
 
 fn engine(name: &str, group: Option<GroupConfig>, fault: Option<Fault>) -> EngineHandle {
+    engine_with(name, group, fault, None)
+}
+
+fn engine_with(
+    name: &str,
+    group: Option<GroupConfig>,
+    fault: Option<Fault>,
+    kv_tokens: Option<u32>,
+) -> EngineHandle {
     let options = CpuOptions { threads: NonZeroUsize::MIN, level: None };
     let load_options = LoadOptions {
         directory: fixture(name),
@@ -38,6 +49,7 @@ fn engine(name: &str, group: Option<GroupConfig>, fault: Option<Fault>) -> Engin
         placement: group.as_ref().map(|group| group.placement.clone()),
         context_tokens: Some(512),
         sequences: 16,
+        kv_tokens,
         step_rows: 64,
         kv_dtype: Dtype::F32,
     };
@@ -103,7 +115,7 @@ fn request(prompt: Vec<u32>, max_tokens: u32, sampling: SamplingParams) -> Reque
 }
 
 fn submit(handle: &EngineHandle, request: Request) -> mpsc::Receiver<Event> {
-    let (events, answer) = mpsc::channel(request.max_tokens as usize + 1);
+    let (events, answer) = mpsc::channel(request.max_tokens as usize + 2);
     handle.submissions.try_send(Submission { request, events }).unwrap();
     answer
 }
@@ -112,6 +124,7 @@ async fn collect(mut answer: mpsc::Receiver<Event>) -> (Vec<SampledToken>, Event
     let mut tokens = Vec::new();
     loop {
         match answer.recv().await.expect("should end with a terminal event") {
+            Event::Began { .. } => {}
             Event::Token(token) => tokens.push(token),
             end => {
                 assert_eq!(answer.recv().await, None);

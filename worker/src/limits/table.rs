@@ -57,6 +57,8 @@ limits! {
     CONTEXT_TOKENS = "--context-tokens", 2.0, 1_048_576.0, "tokens";
     /// Of the whole group.
     MAX_CONCURRENT_SEQUENCES = "--max-concurrent-sequences", 1.0, 4096.0, "sequences";
+    /// Of one shard; at least the served context.
+    KV_CACHE_TOKENS = "--kv-cache-tokens", 2.0, 2_147_483_648.0, "tokens";
     /// Of the compute pool.
     THREADS = "--threads", 1.0, 1024.0, "threads";
     /// Token budget of one step.

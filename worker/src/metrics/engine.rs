@@ -30,6 +30,8 @@ impl Collector for EngineCollector {
         let mut page = Page { encoder };
         page.counter("steps", "Steps run", &stats.steps)?;
         page.counter("prompt_rows", "Prompt rows computed", &stats.prompt_rows)?;
+        let found = "Prompt tokens found in the cache, in whole blocks";
+        page.counter("prompt_tokens_cached", found, &stats.prompt_tokens_cached)?;
         page.counter("generated_tokens", "Tokens sampled", &stats.generated_tokens)?;
         page.counter("preemptions", "Sequences put back for want of KV blocks", &stats.preemptions)?;
         page.counter("numeric_faults", "Requests failed by a number that is not finite", &stats.numeric_faults)?;
@@ -65,7 +67,7 @@ impl Collector for EngineCollector {
             ("kv_blocks", "Blocks of the KV cache"),
             MetricType::Gauge,
             "state",
-            &[("used", &stats.kv_blocks_used), ("total", &stats.kv_blocks_total)],
+            &[("used", &stats.kv_blocks_used), ("idle", &stats.kv_blocks_idle), ("total", &stats.kv_blocks_total)],
         )
     }
 }

@@ -31,6 +31,8 @@ pub struct LoadOptions {
     pub context_tokens: Option<u32>,
     /// Most sequences of this shard at once.
     pub sequences: u32,
+    /// Tokens of the KV cache; `None`: all sequences can reach the whole context at once.
+    pub kv_tokens: Option<u32>,
     /// Most rows of one step.
     pub step_rows: usize,
     /// F32 for exact numerics, else BF16.
@@ -45,7 +47,7 @@ pub fn load(options: &LoadOptions, backend: Arc<dyn Backend>) -> Result<LoadedMo
     let (config, config_bytes) = ModelConfig::read(&options.directory)?;
     let context = context(&config, options)?;
     let checkpoint = Checkpoint::open(&options.directory)?;
-    let kv_blocks = options.sequences.saturating_mul(context.div_ceil(KV_BLOCK as u32));
+    let kv_blocks = kv_blocks(context, options)?;
     let bucket = Bucket { rows: options.step_rows, samples: options.step_rows.min(options.sequences as usize) };
     let ownership = ownership(&config, options)?;
     let recipe = RecipeOptions { bucket, kv_blocks, kv_dtype: options.kv_dtype, ownership };
@@ -81,6 +83,16 @@ fn context(config: &ModelConfig, options: &LoadOptions) -> Result<u32, ModelErro
         Some(wanted) if wanted > allowed => Err(ModelError::Context { wanted, allowed }),
         Some(wanted) => Ok(wanted),
         None => Ok(allowed),
+    }
+}
+
+/// Blocks of the cache: a request that fills the context must be able to run alone.
+fn kv_blocks(context: u32, options: &LoadOptions) -> Result<u32, ModelError> {
+    let whole = context.div_ceil(KV_BLOCK as u32);
+    match options.kv_tokens {
+        Some(tokens) if tokens < context => Err(ModelError::Cache { tokens, context }),
+        Some(tokens) => Ok(tokens.div_ceil(KV_BLOCK as u32)),
+        None => Ok(options.sequences.saturating_mul(whole)),
     }
 }
 

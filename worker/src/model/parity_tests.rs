@@ -39,6 +39,7 @@ fn fixture(name: &str, step_rows: usize) -> (LoadedModel, Expected) {
         placement: None,
         context_tokens: Some(384),
         sequences: 1,
+        kv_tokens: None,
         step_rows,
         kv_dtype: Dtype::F32,
     };

@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use super::blocks::BlockPool;
 use super::sequence::Sequence;
 use super::{End, Ended, RequestId, Scheduler};
 
@@ -27,6 +28,19 @@ pub struct StepPlan {
     pub chunks: Vec<Chunk>,
     /// Requests whose deadline has passed.
     pub ended: Vec<Ended>,
+    /// Requests that begin with this step.
+    pub admitted: Vec<Admitted>,
+    /// Requests that were put back to the queue for want of blocks; they go on later, with the same answer.
+    pub preempted: Vec<RequestId>,
+}
+
+/// A request that begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Admitted {
+    /// Which.
+    pub id: RequestId,
+    /// Tokens of its prompt that need not be computed, in whole blocks.
+    pub cached: u32,
 }
 
 /// What a step made of a chunk.
@@ -36,7 +50,9 @@ pub enum ChunkResult {
     Computed,
     /// Computed and sampled.
     Sampled {
-        /// Whether the sampled token ends the answer.
+        /// The token.
+        token: u32,
+        /// Whether it ends the answer.
         eos: bool,
     },
     /// A number was not finite: the request cannot go on.
@@ -51,7 +67,8 @@ impl Scheduler {
     pub fn schedule(&mut self, now: Instant) -> StepPlan {
         self.in_flight.clear();
         let ended = self.expire(now);
-        self.admit();
+        let preempted = self.grow();
+        let admitted = self.admit();
         self.step += 1;
         let mut turns: Vec<(u64, u32, RequestId)> =
             self.running.iter().map(|(&id, sequence)| (sequence.last_step, sequence.pending(), id)).collect();
@@ -73,17 +90,22 @@ impl Scheduler {
             chunks.push(Chunk { id, start: sequence.computed, count, sample, blocks });
         }
         self.in_flight.clone_from(&chunks);
-        StepPlan { chunks, ended }
+        StepPlan { chunks, ended, admitted, preempted }
     }
 
     /// Takes the results of the last plan, in its order; a missing result means that the chunk was not run.
     pub fn commit(&mut self, results: &[ChunkResult]) -> Vec<Ended> {
         let chunks = std::mem::take(&mut self.in_flight);
+        let block_tokens = self.limits.block_tokens as usize;
         let mut ended = Vec::new();
         for (index, chunk) in chunks.iter().enumerate() {
             let Some(sequence) = self.running.get_mut(&chunk.id) else { continue };
             let result = results.get(index);
-            let end = if sequence.cancelled { Some(End::Cancelled) } else { advance(sequence, chunk, result) };
+            if result.is_some() {
+                self.queue.served(&sequence.tenant, chunk.count);
+            }
+            let end = advance(sequence, chunk, result, (&mut self.blocks, block_tokens));
+            let end = if sequence.cancelled { Some(End::Cancelled) } else { end };
             if let Some(end) = end {
                 self.release(chunk.id);
                 ended.push(Ended { id: chunk.id, end });
@@ -93,48 +115,38 @@ impl Scheduler {
     }
 
     fn expire(&mut self, now: Instant) -> Vec<Ended> {
-        let passed = |deadline: Option<Instant>| deadline.is_some_and(|deadline| deadline <= now);
-        let mut ids = Vec::new();
-        self.waiting.retain(|_, waiting| {
-            let late = passed(waiting.admission.deadline);
-            if late {
-                ids.push(waiting.admission.id);
-            }
-            !late
-        });
-        let late = self.running.values().filter(|sequence| passed(sequence.admission.deadline));
-        let running: Vec<RequestId> = late.map(|sequence| sequence.admission.id).collect();
+        let late = |sequence: &&Sequence| sequence.admission.deadline.is_some_and(|deadline| deadline <= now);
+        let waiting: Vec<RequestId> = self.queue.iter().filter(late).map(Sequence::id).collect();
+        let running: Vec<RequestId> = self.running.values().filter(late).map(Sequence::id).collect();
+        for &id in &waiting {
+            self.withdraw(id);
+        }
         for &id in &running {
             self.release(id);
         }
-        ids.into_iter().chain(running).map(|id| Ended { id, end: End::DeadlinePassed }).collect()
-    }
-
-    /// Strictly in order: a large request at the head waits for blocks, and smaller ones behind it do not overtake.
-    fn admit(&mut self) {
-        while self.running.len() < self.limits.running {
-            let Some(head) = self.waiting.first_entry() else { return };
-            let Some(blocks) = self.blocks.take(head.get().blocks) else { return };
-            let admission = head.remove().admission;
-            let sequence =
-                Sequence { admission, blocks, computed: 0, generated: 0, last_step: self.step, cancelled: false };
-            self.running.insert(admission.id, sequence);
-        }
+        waiting.into_iter().chain(running).map(|id| Ended { id, end: End::DeadlinePassed }).collect()
     }
 }
 
 /// Moves a sequence past a chunk; its end, if this was it.
-fn advance(sequence: &mut Sequence, chunk: &Chunk, result: Option<&ChunkResult>) -> Option<End> {
-    match result? {
+fn advance(
+    sequence: &mut Sequence,
+    chunk: &Chunk,
+    result: Option<&ChunkResult>,
+    (pool, block_tokens): (&mut BlockPool, usize),
+) -> Option<End> {
+    let sampled = match *result? {
         ChunkResult::Fault => return Some(End::Fault),
-        ChunkResult::Computed => sequence.computed += chunk.count,
-        ChunkResult::Sampled { eos } => {
-            sequence.computed += chunk.count;
-            sequence.generated += 1;
-            if *eos {
-                return Some(End::Eos);
-            }
-        }
+        ChunkResult::Computed => None,
+        ChunkResult::Sampled { token, eos } => Some((token, eos)),
+    };
+    sequence.computed += chunk.count;
+    sequence.keep_full_blocks(pool, block_tokens);
+    let (token, eos) = sampled?;
+    sequence.tokens.push(token);
+    sequence.generated += 1;
+    if eos {
+        return Some(End::Eos);
     }
     (sequence.generated >= sequence.admission.max_tokens).then_some(End::Length)
 }

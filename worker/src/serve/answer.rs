@@ -26,6 +26,8 @@ pub(super) type Messages = mpsc::Sender<Result<wire::GenerateResponse, Status>>;
 pub(super) struct Answer {
     pub(super) request_id: String,
     pub(super) prompt_tokens: u32,
+    /// Of them, found in the cache.
+    pub(super) cached_tokens: u32,
     pub(super) deadline: Option<Instant>,
     /// How long one message may wait to be taken.
     pub(super) patience: Duration,
@@ -97,6 +99,7 @@ impl Answer {
         let mut tokens = Vec::new();
         for event in events {
             match event {
+                Event::Began { cached_tokens } => self.cached_tokens = cached_tokens,
                 Event::Token(token) => {
                     *count += 1;
                     let Assembled { tokens: more, stopped } = self.assembler.push(token);
@@ -121,7 +124,8 @@ impl Answer {
         match end {
             End::ClientLeft => Outcome::ClientLeft,
             End::Finished(reason, completion_tokens) => {
-                let usage = wire::Usage { prompt_tokens: self.prompt_tokens, completion_tokens, cached_tokens: 0 };
+                let Self { prompt_tokens, cached_tokens, .. } = *self;
+                let usage = wire::Usage { prompt_tokens, completion_tokens, cached_tokens };
                 let finished = wire::Finished { reason: reason.to_owned(), usage: Some(usage) };
                 if self.send(WireEvent::Finished(finished)).await { Outcome::Finished } else { Outcome::ClientLeft }
             }
@@ -177,6 +181,7 @@ mod tests {
         let answer = Answer {
             request_id: "x".into(),
             prompt_tokens: 1,
+            cached_tokens: 0,
             deadline: None,
             patience: Duration::from_millis(20),
             begun: Instant::now(),

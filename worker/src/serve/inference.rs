@@ -57,7 +57,9 @@ impl InferenceService {
         let (messages, stream) = mpsc::channel(MESSAGES);
         let assembler = Assembler::new(self.tokenisers.text().detokenizer(), stop);
         let patience = PATIENCE;
-        let answer = Answer { request_id, prompt_tokens, deadline, patience, begun, events, assembler, messages };
+        let cached_tokens = 0;
+        let answer =
+            Answer { request_id, prompt_tokens, cached_tokens, deadline, patience, begun, events, assembler, messages };
         let metrics = Arc::clone(&self.metrics);
         tokio::spawn(async move { answer.run(&metrics).await });
         Ok(ReceiverStream::new(stream))
@@ -91,7 +93,7 @@ impl InferenceService {
 
     fn submit(&self, request: Request) -> Result<mpsc::Receiver<Event>, RequestError> {
         // The engine must never wait for a client, so every event has its place from the beginning.
-        let (sender, events) = mpsc::channel(request.max_tokens as usize + 1);
+        let (sender, events) = mpsc::channel(request.max_tokens as usize + 2);
         let submission = Submission { request, events: sender };
         match self.engine.submissions.try_send(submission) {
             Ok(()) => Ok(events),
