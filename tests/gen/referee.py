@@ -27,7 +27,7 @@ def margins(router, logits) -> torch.Tensor:
     """[positions]: last chosen minus first refused selection score, the smaller of that for groups and for experts."""
     scores = logits.double().sigmoid() if hasattr(router, "e_score_correction_bias") else logits.double().softmax(-1)
     scores = scores + getattr(router, "e_score_correction_bias", 0.0)
-    groups = router.num_group if getattr(router, "topk_method", None) != "greedy" else 1
+    groups = getattr(router, "num_group", 1) if getattr(router, "topk_method", None) != "greedy" else 1
     least = torch.full((len(scores),), float("inf"), dtype=torch.float64)
     if groups > 1:
         grouped = scores.view(len(scores), groups, -1)
@@ -43,7 +43,8 @@ def margins(router, logits) -> torch.Tensor:
 
 
 def routers(model):
-    return [layer.mlp.gate for layer in model.model.layers if hasattr(layer.mlp, "gate")]
+    modules = [getattr(layer.mlp, "gate", getattr(layer.mlp, "router", None)) for layer in model.model.layers]
+    return [router for router in modules if router is not None]
 
 
 @torch.no_grad()

@@ -13,6 +13,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 ROUTER_GAIN = 2.0
 HEAD_GAIN = 3.0
+CLAMPED_GAIN = 3.0
 
 
 def load(directory, **changes):
@@ -32,20 +33,29 @@ def fill(name, tensor, shape, generator):
     if name.endswith("e_score_correction_bias"):
         low, high = shape.bias
         return torch.empty_like(tensor).uniform_(low, high, generator=generator)
+    if name.endswith("sinks"):
+        return torch.empty_like(tensor).uniform_(-1.0, 3.0, generator=generator)
+    if name.endswith("bias"):
+        return torch.empty_like(tensor).uniform_(-0.5, 0.5, generator=generator)
     if name.endswith("norm.weight"):
         return torch.empty_like(tensor).uniform_(0.5, 1.5, generator=generator)
     gain, fan_in = 1.0, tensor.shape[-1]
     if name.endswith("embed_tokens.weight"):
         gain, fan_in = shape.embedding, 1
-    elif name.endswith("mlp.gate.weight"):
+    elif name.endswith(("mlp.gate.weight", "block_sparse_moe.gate.weight", "mlp.router.weight")):
         gain = ROUTER_GAIN
     elif name.endswith("lm_head.weight"):
         gain = HEAD_GAIN
     elif name.endswith("o_proj.weight"):
         gain = shape.o_proj
-    elif ".experts." in name and name.endswith("down_proj.weight") and shape.config["model_type"] == "deepseek_v2":
+    elif name.endswith("experts.gate_up_proj"):
+        # Stacked as [experts, in, out]; wide enough that the clamps are met.
+        gain, fan_in = CLAMPED_GAIN, tensor.shape[-2]
+    elif name.endswith("experts.down_proj"):
+        gain, fan_in = 1.0 / CLAMPED_GAIN, tensor.shape[-2]
+    elif ".experts." in name and name.endswith("down_proj.weight") and not shape.config.get("norm_topk_prob", True):
         # A softmax over all experts leaves the chosen ones less than 1 in sum; keep the routed term near the others.
-        gain = 2.0 / max(1.0, shape.config["routed_scaling_factor"] / 2)
+        gain = 2.0 / max(1.0, shape.config.get("routed_scaling_factor", 1.0) / 2)
     return torch.randn(tensor.shape, generator=generator) * (gain / math.sqrt(fan_in))
 
 

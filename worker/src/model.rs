@@ -3,13 +3,16 @@
 //! Never schedules, never talks to peers.
 
 pub mod config;
-pub mod deepseek;
+mod decoder;
+mod families;
+mod fields;
 pub mod load;
 pub mod loaded;
 mod parts;
 mod raw;
 pub mod recipe;
 pub mod rope;
+mod transpose;
 
 use std::path::PathBuf;
 

@@ -9,8 +9,8 @@ mod rules;
 
 use std::ops::Range;
 
-pub use lists::{ExpertBank, PartialList, RowList};
-pub use rules::{GroupScore, Pairing, RopeTable, RouterRule, Scoring};
+pub use lists::{ExpertBank, ExpertBiases, PartialList, RowList};
+pub use rules::{Activation, GroupScore, Pairing, RopeTable, RouterRule, Scoring};
 
 use crate::program::{BufferId, View};
 
@@ -27,23 +27,25 @@ pub enum Op {
         /// F32 \[R, hidden\].
         out: BufferId,
     },
-    /// out = input / sqrt(mean(input²) + eps) · weight, over one run of columns. Zhang and Sennrich 2019.
+    /// out = input / sqrt(mean(input²) + eps) · weight, over each run of columns. Zhang and Sennrich 2019.
     RmsNorm {
-        /// F32, one run.
+        /// F32, one run or a run per head.
         input: View,
         /// \[1, width\].
         weight: BufferId,
         /// Added to the mean square.
         eps: f32,
-        /// F32, one run of the same width; may be `input`.
+        /// F32, as many runs of the same width; may be `input`.
         out: View,
     },
-    /// out\[r, n\] = Σ_k input\[r, k\] · weight\[n, k\].
+    /// out\[r, n\] = Σ_k input\[r, k\] · weight\[n, k\] + bias\[n\].
     Linear {
         /// F32, one run of K columns.
         input: View,
         /// \[N, K\].
         weight: BufferId,
+        /// \[1, N\], added last.
+        bias: Option<BufferId>,
         /// F32, one run of N columns.
         out: View,
     },
@@ -73,13 +75,20 @@ pub enum Op {
         /// Frequencies, factor, pairing.
         table: RopeTable,
     },
-    /// cache\[slot of row r\] = latent ‖ rope, rounded to the cache's dtype; rows without a slot write nothing.
+    /// Limits every element of `target` to −limit..=limit in place; NaN stays.
+    Clamp {
+        /// F32, one run.
+        target: View,
+        /// At least 0.
+        limit: f32,
+    },
+    /// cache\[slot of row r\] = first ‖ second, rounded to the cache's dtype; rows without a slot write nothing.
     AppendKv {
-        /// F32, one run.
-        latent: View,
-        /// F32, one run.
-        rope: View,
-        /// KV \[slots, latent + rope\].
+        /// F32, one run: the latent, or the keys of all key heads.
+        first: View,
+        /// F32, one run: the rope part of the key, or the values of all key heads.
+        second: View,
+        /// KV \[slots, first + second\].
         cache: BufferId,
     },
     /// Multi-head latent attention over the paged cache, absorbed form, causal:
@@ -95,6 +104,25 @@ pub enum Op {
         /// Multiplies every score.
         scale: f32,
         /// F32, a run of latent width per head.
+        out: View,
+    },
+    /// Grouped-query attention over the paged cache, causal. Ainslie et al. 2023. Head h reads key head h·G/H:
+    /// s_t = scale · q·k_t for t ≤ position and t + window > position; out = Σ softmax(s ‖ sink)_t · v_t, the sink's own
+    /// share dropped. Keys in absolute order in tiles of 64 aligned to position 0, running maximum and sum.
+    AttendGqa {
+        /// F32, a run of key width per head; H heads.
+        query: View,
+        /// KV \[slots, 2 · G · key width\]: keys of all key heads, then their values.
+        cache: BufferId,
+        /// G, a divisor of H.
+        kv_heads: usize,
+        /// Keys seen, the row's own included; `None` for all.
+        window: Option<usize>,
+        /// \[1, H\]: one more score per head, learned, without a value. Xiao et al. 2023; gpt-oss.
+        sinks: Option<BufferId>,
+        /// Multiplies every score but the sink.
+        scale: f32,
+        /// F32, a run of key width per head.
         out: View,
     },
     /// out = silu(gate) · up. Shazeer 2020.
@@ -141,7 +169,7 @@ pub enum Op {
         /// Where to.
         out: RowList,
     },
-    /// For each pair of `list`: out\[pair\] = silu(gate_e·x) · (up_e·x).
+    /// For each pair of `list`: out\[pair\] = activation(gate_e·x + its bias, up_e·x + its bias).
     GroupedGateUp {
         /// Whose pairs.
         list: RowList,
@@ -150,7 +178,7 @@ pub enum Op {
         /// F32 \[capacity · top_k, width\].
         out: BufferId,
     },
-    /// For each pair of `list`: out\[pair\] = weight · (down_e · input\[pair\]), the product rounded to F32.
+    /// For each pair of `list`: out\[pair\] = weight · (down_e · input\[pair\] + its bias), the product rounded to F32.
     GroupedDown {
         /// Whose pairs.
         list: RowList,
@@ -236,8 +264,10 @@ impl Op {
             Self::Linear { .. } => "linear",
             Self::PerHeadMatmul { .. } => "per_head_matmul",
             Self::Rope { .. } => "rope",
+            Self::Clamp { .. } => "clamp",
             Self::AppendKv { .. } => "append_kv",
             Self::AttendMla { .. } => "attend_mla",
+            Self::AttendGqa { .. } => "attend_gqa",
             Self::SwiGlu { .. } => "swiglu",
             Self::Add { .. } => "add",
             Self::Route { .. } => "route",
@@ -255,14 +285,16 @@ impl Op {
     }
 
     /// Names of all ops, in the order of the variants; tests are enumerated from it.
-    pub const NAMES: [&'static str; 20] = [
+    pub const NAMES: [&'static str; 22] = [
         "embed",
         "rms_norm",
         "linear",
         "per_head_matmul",
         "rope",
+        "clamp",
         "append_kv",
         "attend_mla",
+        "attend_gqa",
         "swiglu",
         "add",
         "route",
@@ -283,6 +315,7 @@ impl Op {
     pub fn tolerance(&self) -> f64 {
         match self {
             Self::Embed { .. }
+            | Self::Clamp { .. }
             | Self::AppendKv { .. }
             | Self::PackRows { .. }
             | Self::GatherSamples { .. }
@@ -296,7 +329,7 @@ impl Op {
             | Self::Logits { .. }
             | Self::Sample { .. } => 1e-6,
             Self::Route { .. } | Self::TreePartials { .. } | Self::TreeCombine { .. } => 5e-7,
-            Self::AttendMla { .. } => 2e-6,
+            Self::AttendMla { .. } | Self::AttendGqa { .. } => 2e-6,
         }
     }
 }

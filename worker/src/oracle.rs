@@ -3,6 +3,7 @@
 //! Never fast, never threaded, never rounds but where an op's definition says so. Its inputs have passed a backend's
 //! checks: it panics on others.
 
+mod attend;
 mod dense;
 mod experts;
 mod head;
@@ -117,13 +118,15 @@ impl Walk<'_> {
             Op::RmsNorm { input, weight, eps, out } => {
                 self.live().for_each(|row| self.rms_norm(*input, (*weight, *eps), *out, row));
             }
-            Op::Linear { input, weight, out } => {
-                self.live().for_each(|row| self.linear(*input, *weight, *out, row));
+            Op::Linear { input, weight, bias, out } => {
+                self.live().for_each(|row| self.linear(*input, (*weight, *bias), *out, row));
             }
             Op::PerHeadMatmul { .. } => self.per_head(op),
             Op::Rope { target, table } => self.rope(*target, table),
-            Op::AppendKv { latent, rope, cache } => self.append_kv(*latent, *rope, *cache),
-            Op::AttendMla { .. } => self.attend(op),
+            Op::Clamp { target, limit } => self.clamp(*target, f64::from(*limit)),
+            Op::AppendKv { first, second, cache } => self.append_kv(*first, *second, *cache),
+            Op::AttendMla { .. } => self.attend_mla(op),
+            Op::AttendGqa { .. } => self.attend_gqa(op),
             Op::SwiGlu { gate, up, out } => self.swiglu(*gate, *up, *out),
             Op::Add { a, b, out } => self.add(*a, *b, *out),
             Op::Route { logits, bias, rule, expert, weight } => self.route(*logits, *bias, rule, (*expert, *weight)),

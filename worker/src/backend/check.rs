@@ -130,6 +130,18 @@ impl<'a> Checker<'a> {
         Ok(decl)
     }
 
+    /// A weight of at least `rows` rows of exactly `cols` plain numbers: a bias, or sinks.
+    fn plain(&mut self, id: BufferId, rows: usize, cols: usize) -> Result<&'a BufferDecl, BackendError> {
+        let decl = self.touch(id, Access::Read)?;
+        let fits = decl.kind == BufferKind::Weight && decl.rows >= rows && decl.cols == cols;
+        if !fits || !matches!(decl.dtype, Dtype::F32 | Dtype::Bf16 | Dtype::F16) {
+            let is = (decl.kind, decl.dtype, decl.rows, decl.cols);
+            let needed = format!("a weight of ≥ {rows} × {cols} in F32, BF16 or F16");
+            return self.misuse(format!("{} is {is:?}; needed: {needed}", decl.name));
+        }
+        Ok(decl)
+    }
+
     fn refuse(&self, dtype: Dtype) -> Result<(), BackendError> {
         match refusals::reason(self.backend, self.op, dtype) {
             Some(reason) => {

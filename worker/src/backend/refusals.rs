@@ -25,6 +25,8 @@ pub(crate) const REFUSALS: &[Refusal] = &[
     Refusal { backends: CPU, op: "append_kv", dtype: Dtype::U32, reason: NOT_A_CACHE },
     Refusal { backends: CPU, op: "attend_mla", dtype: Dtype::F16, reason: NOT_A_CACHE },
     Refusal { backends: CPU, op: "attend_mla", dtype: Dtype::U32, reason: NOT_A_CACHE },
+    Refusal { backends: CPU, op: "attend_gqa", dtype: Dtype::F16, reason: NOT_A_CACHE },
+    Refusal { backends: CPU, op: "attend_gqa", dtype: Dtype::U32, reason: NOT_A_CACHE },
     Refusal { backends: CPU, op: "embed", dtype: Dtype::U32, reason: NOT_A_WEIGHT },
     Refusal { backends: CPU, op: "rms_norm", dtype: Dtype::U32, reason: NOT_A_WEIGHT },
     Refusal { backends: CPU, op: "linear", dtype: Dtype::U32, reason: NOT_A_WEIGHT },

@@ -10,10 +10,11 @@ use shoal_proto::placement::Placement;
 
 use super::ModelError;
 use super::config::ModelConfig;
-use super::deepseek::{RecipeOptions, Recorded, record};
+use super::decoder::{RecipeOptions, Recorded, record};
 use super::loaded::{KV_BLOCK, LoadedModel, ModelInfo, Programs};
 use super::parts::Ownership;
-use super::recipe::{Binding, Scope};
+use super::recipe::{Binding, Part, Scope};
+use super::transpose;
 use crate::backend::{Backend, Executable};
 use crate::program::{Bucket, BufferId, Dtype, Program, Segment};
 use crate::weights::checkpoint::Checkpoint;
@@ -64,9 +65,9 @@ pub fn load(options: &LoadOptions, backend: Arc<dyn Backend>) -> Result<LoadedMo
         hidden: config.hidden,
         vocabulary: u32::try_from(config.vocabulary).expect("should fit: bounded by the config"),
         max_context: context,
-        mixture_layers: (0..config.layers).filter(|&layer| config.is_mixture(layer)).count(),
-        experts: config.experts,
-        top_k: config.router.top_k,
+        mixture_layers: config.decoder.layers.iter().filter(|layer| layer.mixture).count(),
+        experts: config.decoder.mixture.experts,
+        top_k: config.decoder.mixture.router.top_k,
         model_digest: *model_hash.finalize().as_bytes(),
         dense_digest: resident.dense_digest,
         weight_bytes: resident.bytes,
@@ -97,7 +98,7 @@ fn kv_blocks(context: u32, options: &LoadOptions) -> Result<u32, ModelError> {
 }
 
 fn ownership(config: &ModelConfig, options: &LoadOptions) -> Result<Ownership, ModelError> {
-    let experts = config.experts;
+    let experts = config.decoder.mixture.experts;
     let Some(placement) = &options.placement else {
         let own = std::iter::once(0..experts).collect();
         return Ok(Ownership { own, peers: vec![None] });
@@ -121,6 +122,9 @@ struct Resident {
 /// Streams every binding to the backend, tensors in parallel; dense tensors are digested on the way.
 fn upload(checkpoint: &Checkpoint, bindings: &[Binding], backend: &dyn Backend) -> Result<Resident, ModelError> {
     let one = |binding: &Binding| -> Result<(u64, blake3::Hash), ModelError> {
+        if let Part::Transposed { .. } = binding.part {
+            return Ok((transpose::upload(checkpoint, binding, backend)?, blake3::Hasher::new().finalize()));
+        }
         let mut hasher = blake3::Hasher::new();
         let mut bytes = 0;
         checkpoint.read(&binding.tensor, |offset, piece| {

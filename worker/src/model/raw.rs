@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-/// The fields that DeepSeek configs use, in both spellings of rope.
+/// The fields that the supported families use, in both spellings of rope.
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct RawConfig {
     pub(super) architectures: Option<Vec<String>>,
@@ -12,6 +12,19 @@ pub(super) struct RawConfig {
     pub(super) moe_intermediate_size: Option<u64>,
     pub(super) num_hidden_layers: Option<u64>,
     pub(super) num_attention_heads: Option<u64>,
+    pub(super) num_key_value_heads: Option<u64>,
+    pub(super) head_dim: Option<u64>,
+    pub(super) num_experts: Option<u64>,
+    pub(super) num_local_experts: Option<u64>,
+    pub(super) mlp_only_layers: Option<Vec<u64>>,
+    pub(super) decoder_sparse_step: Option<u64>,
+    pub(super) use_sliding_window: Option<bool>,
+    pub(super) sliding_window: Option<u64>,
+    pub(super) layer_types: Option<Vec<String>>,
+    pub(super) clip_qkv: Option<f64>,
+    pub(super) swiglu_alpha: Option<f64>,
+    pub(super) swiglu_limit: Option<f64>,
+    pub(super) partial_rotary_factor: Option<f64>,
     pub(super) n_shared_experts: Option<u64>,
     pub(super) n_routed_experts: Option<u64>,
     pub(super) num_experts_per_tok: Option<u64>,
@@ -56,4 +69,5 @@ pub(super) struct RawRope {
     pub(super) mscale: Option<f64>,
     pub(super) mscale_all_dim: Option<f64>,
     pub(super) truncate: Option<bool>,
+    pub(super) partial_rotary_factor: Option<f64>,
 }

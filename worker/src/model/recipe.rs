@@ -27,8 +27,42 @@ pub struct Binding {
     pub buffer: BufferId,
     /// First byte there.
     pub offset: usize,
+    /// Which elements of the tensor, and in which order.
+    pub part: Part,
     /// Who needs it.
     pub scope: Scope,
+}
+
+/// Which elements of a tensor a [`Binding`] takes, and in which order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Part {
+    /// All of them, as they lie.
+    Whole,
+    /// One matrix \[rows, cols\] of a stack, transposed: its column c becomes row c of the buffer. With `odd`, the even
+    /// columns become the rows of the buffer and the odd ones those of the other place, so that both are read once.
+    Transposed {
+        /// Which of the stack.
+        matrix: usize,
+        /// Rows and columns of one matrix.
+        shape: [usize; 2],
+        /// Bytes of an element.
+        element: usize,
+        /// Buffer and first byte of the odd columns.
+        odd: Option<(BufferId, usize)>,
+    },
+}
+
+/// A tensor \[experts, inputs, outputs\] of all experts of a layer, or \[experts, outputs\] for a bias.
+#[derive(Debug, Clone, Copy)]
+pub struct Stack<'a> {
+    /// Its name.
+    pub tensor: &'a str,
+    /// Matrices in it.
+    pub experts: usize,
+    /// Rows of a matrix; `None` for a bias.
+    pub inputs: Option<usize>,
+    /// Columns of a matrix.
+    pub outputs: usize,
 }
 
 /// What a recording yields.
@@ -102,7 +136,13 @@ impl<'a> Recorder<'a> {
     fn dense(&mut self, tensor: &str, found: &[usize], shape: [usize; 2]) -> Result<BufferId, WeightsError> {
         let dtype = self.checkpoint.tensor(tensor, found)?;
         let buffer = self.buffer(BufferKind::Weight, dtype, tensor, shape);
-        self.recording.bindings.push(Binding { tensor: tensor.to_owned(), buffer, offset: 0, scope: Scope::Dense });
+        self.recording.bindings.push(Binding {
+            tensor: tensor.to_owned(),
+            buffer,
+            offset: 0,
+            part: Part::Whole,
+            scope: Scope::Dense,
+        });
         Ok(buffer)
     }
 
@@ -130,9 +170,62 @@ impl<'a> Recorder<'a> {
         let buffer = self.buffer(BufferKind::Weight, dtype, &name(0), [experts.len() * rows, cols]);
         for (index, &expert) in experts.iter().enumerate() {
             let offset = index * rows * cols * dtype.bytes();
-            self.recording.bindings.push(Binding { tensor: name(expert), buffer, offset, scope: Scope::Expert });
+            let (tensor, part) = (name(expert), Part::Whole);
+            self.recording.bindings.push(Binding { tensor, buffer, offset, part, scope: Scope::Expert });
         }
         Ok(buffer)
+    }
+
+    /// Binds the owned matrices of a stack, each transposed to \[outputs, inputs\]; a bias to \[owned, outputs\].
+    ///
+    /// # Errors
+    /// As [`Recorder::matrix`].
+    pub fn transposed_bank(&mut self, owned: &[Range<u32>], stack: Stack<'_>) -> Result<BufferId, WeightsError> {
+        let dtype = self.stacked(stack)?;
+        let buffer = self.bank_of_stack(owned, stack, stack.outputs, dtype);
+        self.bind_stack(owned, stack, dtype, (buffer, None));
+        Ok(buffer)
+    }
+
+    /// Binds the owned matrices of a stack whose even columns are one matrix and whose odd columns another.
+    ///
+    /// # Errors
+    /// As [`Recorder::matrix`].
+    pub fn interleaved_bank(&mut self, owned: &[Range<u32>], stack: Stack<'_>) -> Result<[BufferId; 2], WeightsError> {
+        let dtype = self.stacked(stack)?;
+        let [even, odd] = [0; 2].map(|_| self.bank_of_stack(owned, stack, stack.outputs / 2, dtype));
+        self.bind_stack(owned, stack, dtype, (even, Some(odd)));
+        Ok([even, odd])
+    }
+
+    fn stacked(&self, stack: Stack<'_>) -> Result<Dtype, WeightsError> {
+        let Stack { tensor, experts, inputs, outputs } = stack;
+        let found: Vec<usize> = std::iter::once(experts).chain(inputs).chain([outputs]).collect();
+        self.checkpoint.tensor(tensor, &found)
+    }
+
+    fn bank_of_stack(&mut self, owned: &[Range<u32>], stack: Stack<'_>, outputs: usize, dtype: Dtype) -> BufferId {
+        let experts = owned.iter().map(ExactSizeIterator::len).sum::<usize>();
+        let shape = stack.inputs.map_or([experts, outputs], |inputs| [experts * outputs, inputs]);
+        self.buffer(BufferKind::Weight, dtype, stack.tensor, shape)
+    }
+
+    fn bind_stack(
+        &mut self,
+        owned: &[Range<u32>],
+        stack: Stack<'_>,
+        dtype: Dtype,
+        (buffer, odd): (BufferId, Option<BufferId>),
+    ) {
+        let shape = [stack.inputs.unwrap_or(1), stack.outputs];
+        let element = dtype.bytes();
+        let buffers = 1 + usize::from(odd.is_some());
+        for (index, expert) in owned.iter().cloned().flatten().enumerate() {
+            let offset = index * (shape[0] * shape[1] / buffers) * element;
+            let part = Part::Transposed { matrix: expert as usize, shape, element, odd: odd.map(|odd| (odd, offset)) };
+            let tensor = stack.tensor.to_owned();
+            self.recording.bindings.push(Binding { tensor, buffer, offset, part, scope: Scope::Expert });
+        }
     }
 
     /// Declares the buffers of a row list for `capacity` rows.

@@ -1,4 +1,4 @@
-//! Rotary positions: plain, or yarn as DeepSeek uses it. Peng et al. 2023, "YaRN", sections 3.2 and 3.4.
+//! Rotary positions: plain, or yarn. Peng et al. 2023, "YaRN", sections 3.2 and 3.4.
 
 use std::f64::consts::PI;
 
@@ -41,10 +41,10 @@ fn mscale(factor: f64, scale: f64) -> f64 {
 }
 
 impl RopeRule {
-    /// Reads either spelling.
-    pub(super) fn check(raw: &RawConfig) -> Result<Self, String> {
+    /// Reads either spelling; `theta` is what the family's class takes where the config has none.
+    pub(super) fn check(raw: &RawConfig, theta: f64, pairing: Pairing) -> Result<Self, String> {
         let rope = raw.rope_parameters.clone().or_else(|| raw.rope_scaling.clone()).unwrap_or_default();
-        let theta = rope.rope_theta.or(raw.rope_theta).unwrap_or(10_000.0);
+        let theta = rope.rope_theta.or(raw.rope_theta).unwrap_or(theta);
         if !(theta.is_finite() && theta > 1.0) {
             return Err(format!("rope_theta is {theta}; a finite number above 1 is allowed"));
         }
@@ -54,8 +54,9 @@ impl RopeRule {
             "yarn" => Some(Yarn::check(&rope, raw)?),
             other => return Err(format!("rope type {other:?} is not supported; supported: default, yarn")),
         };
-        let interleaved = raw.rope_interleave.unwrap_or(true);
-        let pairing = if interleaved { Pairing::Interleaved } else { Pairing::HalfSplit };
+        if let Some(part) = rope.partial_rotary_factor.or(raw.partial_rotary_factor).filter(|part| *part != 1.0) {
+            return Err(format!("partial_rotary_factor {part} is not supported; supported: 1"));
+        }
         Ok(Self { theta, yarn, pairing })
     }
 
@@ -77,7 +78,7 @@ impl RopeRule {
         RopeTable { inv_freq: inv_freq.collect(), factor: yarn.attention_factor as f32, pairing: self.pairing }
     }
 
-    /// 1/sqrt(nope + rope), times m(all_dim)² when yarn gives one; acts on both parts of the score.
+    /// Of latent attention: 1/sqrt(nope + rope), times m(all_dim)² when yarn gives one; acts on both parts of the score.
     #[must_use]
     pub fn softmax_scale(&self, nope: usize, rope: usize) -> f32 {
         let all = self.yarn.as_ref().map_or(1.0, |yarn| yarn.mscale_all);

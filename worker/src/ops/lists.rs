@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use crate::ops::Activation;
 use crate::program::BufferId;
 
 /// Rows on their way to experts: in ports between shards, in state for the shard's own experts.
@@ -41,7 +42,7 @@ pub struct PartialList {
 }
 
 /// The weights of the experts that this shard owns in one layer, expert after expert in ascending order of id.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct ExpertBank {
     /// Ids owned, ascending, disjoint.
     pub owned: Vec<Range<u32>>,
@@ -53,4 +54,19 @@ pub struct ExpertBank {
     pub down: BufferId,
     /// Columns of the expert's middle.
     pub width: usize,
+    /// From gate and up to the middle.
+    pub activation: Activation,
+    /// Added to the products, where the family has them.
+    pub biases: Option<ExpertBiases>,
+}
+
+/// Biases of the experts that this shard owns, a row each, in the order of their [`ExpertBank`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ExpertBiases {
+    /// \[owned, width\].
+    pub gate: BufferId,
+    /// \[owned, width\].
+    pub up: BufferId,
+    /// \[owned, hidden\]: added before the routing weight.
+    pub down: BufferId,
 }

@@ -23,7 +23,7 @@ pub struct RopeTable {
 /// How router scores become choices and weights. Scores are F32.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RouterRule {
-    /// Softmax over all experts, or a sigmoid each.
+    /// Softmax over all experts or over the chosen ones, or a sigmoid each.
     pub scoring: Scoring,
     /// Experts chosen for a row.
     pub top_k: usize,
@@ -42,10 +42,27 @@ pub struct RouterRule {
 /// Score function of a router.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scoring {
-    /// DeepSeek V2.
+    /// Over all experts: DeepSeek V2, Qwen3-MoE, Mixtral, OLMoE.
     Softmax,
+    /// The choice is by logit, the weights are a softmax over the chosen ones: gpt-oss.
+    SoftmaxOfChosen,
     /// DeepSeek V3: the correction bias is added for the choice only, weights come from the unbiased score.
     Sigmoid,
+}
+
+/// How an expert's gate and up become its middle.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub enum Activation {
+    /// silu(gate) · up. Shazeer 2020.
+    #[default]
+    SwiGlu,
+    /// With gate ≤ limit and up in −limit..=limit: gate · sigmoid(alpha · gate) · (up + 1). gpt-oss.
+    Clamped {
+        /// Gain inside the sigmoid.
+        alpha: f32,
+        /// Bound of both.
+        limit: f32,
+    },
 }
 
 /// What a group of experts is judged by.

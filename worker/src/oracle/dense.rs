@@ -1,9 +1,8 @@
 //! The dense part.
 
 use crate::backend::TokenSource;
-use crate::formats::bf16;
 use crate::ops::{Op, Pairing, RopeTable};
-use crate::program::{BufferId, Dtype, View};
+use crate::program::{BufferId, View};
 
 use super::{Walk, dot, silu};
 
@@ -20,16 +19,20 @@ impl Walk<'_> {
     }
 
     pub(super) fn rms_norm(&mut self, input: View, norm: (BufferId, f32), out: View, row: usize) {
-        let x = self.memory.run(input, row, 0);
-        let mean = dot(&x, &x) / x.len() as f64;
-        let scale = 1.0 / (mean + f64::from(norm.1)).sqrt();
-        let normed: Vec<f64> = x.iter().zip(self.memory.values(norm.0)).map(|(x, w)| x * scale * w).collect();
-        self.memory.set_run(out, row, 0, &normed);
+        for group in 0..input.groups {
+            let x = self.memory.run(input, row, group);
+            let mean = dot(&x, &x) / x.len() as f64;
+            let scale = 1.0 / (mean + f64::from(norm.1)).sqrt();
+            let normed: Vec<f64> = x.iter().zip(self.memory.values(norm.0)).map(|(x, w)| x * scale * w).collect();
+            self.memory.set_run(out, row, group, &normed);
+        }
     }
 
-    pub(super) fn linear(&mut self, input: View, weight: BufferId, out: View, row: usize) {
+    pub(super) fn linear(&mut self, input: View, by: (BufferId, Option<BufferId>), out: View, row: usize) {
+        let (weight, bias) = by;
         let x = self.memory.run(input, row, 0);
-        let y: Vec<f64> = (0..out.width).map(|n| dot(&x, self.memory.row(weight, n))).collect();
+        let bias = |n: usize| bias.map_or(0.0, |bias| self.memory.values(bias)[n]);
+        let y: Vec<f64> = (0..out.width).map(|n| dot(&x, self.memory.row(weight, n)) + bias(n)).collect();
         self.memory.set_run(out, row, 0, &y);
     }
 
@@ -71,37 +74,11 @@ impl Walk<'_> {
         }
     }
 
-    pub(super) fn append_kv(&mut self, latent: View, rope: View, cache: BufferId) {
-        let rounds = self.memory.decl(cache).dtype == Dtype::Bf16;
+    pub(super) fn clamp(&mut self, target: View, limit: f64) {
         for row in self.live() {
-            let mut key = self.memory.run(latent, row, 0);
-            key.extend(self.memory.run(rope, row, 0));
-            if rounds {
-                key.iter_mut().for_each(|k| *k = f64::from(bf16::widen(bf16::round(*k as f32))));
-            }
-            self.memory.set_row(cache, self.control.kv_slots[row] as usize, &key);
-        }
-    }
-
-    pub(super) fn attend(&mut self, op: &Op) {
-        let Op::AttendMla { q_latent, q_rope, cache, scale, out } = op else { return };
-        for row in self.live() {
-            let slots = self.seen(row);
-            for head in 0..q_latent.groups {
-                let mut query = self.memory.run(*q_latent, row, head);
-                query.extend(self.memory.run(*q_rope, row, head));
-                let score = |&slot: &usize| f64::from(*scale) * dot(&query, self.memory.row(*cache, slot));
-                let scores: Vec<f64> = slots.iter().map(score).collect();
-                let highest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-                let weights: Vec<f64> = scores.iter().map(|score| (score - highest).exp()).collect();
-                let total: f64 = weights.iter().sum();
-                let value = |c: usize| {
-                    slots.iter().zip(&weights).map(|(&slot, w)| w * self.memory.row(*cache, slot)[c]).sum::<f64>()
-                        / total
-                };
-                let y: Vec<f64> = (0..out.width).map(value).collect();
-                self.memory.set_run(*out, row, head, &y);
-            }
+            let x = self.memory.run(target, row, 0);
+            let y: Vec<f64> = x.iter().map(|x| x.clamp(-limit, limit)).collect();
+            self.memory.set_run(target, row, 0, &y);
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::ops::{ExpertBank, Op, PartialList, RowList};
+use crate::ops::{Activation, ExpertBank, Op, PartialList, RowList};
 use crate::program::BufferId;
 
 use super::{Walk, dot, silu};
@@ -50,9 +50,14 @@ impl Walk<'_> {
         self.report.expert_pairs += pairs.len() as u64;
         for (pair, (row, expert, _)) in pairs.into_iter().enumerate() {
             let x = self.memory.row(list.activation, row);
-            let first = place(&bank.owned, expert) * bank.width;
+            let place = place(&bank.owned, expert);
+            let product = |weight: BufferId, bias: Option<BufferId>, n: usize| {
+                let bias = bias.map_or(0.0, |bias| self.memory.row(bias, place)[n]);
+                dot(x, self.memory.row(weight, place * bank.width + n)) + bias
+            };
             let middle = |n: usize| {
-                silu(dot(x, self.memory.row(bank.gate, first + n))) * dot(x, self.memory.row(bank.up, first + n))
+                let gate = product(bank.gate, bank.biases.map(|biases| biases.gate), n);
+                activate(bank.activation, gate, product(bank.up, bank.biases.map(|biases| biases.up), n))
             };
             let y: Vec<f64> = (0..bank.width).map(middle).collect();
             self.memory.set_row(out, pair, &y);
@@ -64,8 +69,10 @@ impl Walk<'_> {
         let hidden = self.memory.decl(out).cols;
         for (pair, (_, expert, weight)) in self.pairs(list).into_iter().enumerate() {
             let x = self.memory.row(input, pair);
-            let first = place(&bank.owned, expert) * hidden;
-            let y: Vec<f64> = (0..hidden).map(|n| weight * dot(x, self.memory.row(bank.down, first + n))).collect();
+            let place = place(&bank.owned, expert);
+            let bias = |n: usize| bank.biases.map_or(0.0, |biases| self.memory.row(biases.down, place)[n]);
+            let product = |n: usize| dot(x, self.memory.row(bank.down, place * hidden + n)) + bias(n);
+            let y: Vec<f64> = (0..hidden).map(|n| weight * product(n)).collect();
             self.memory.set_row(out, pair, &y);
         }
     }
@@ -111,6 +118,17 @@ impl Walk<'_> {
         }
         for (row, sum) in sums.iter().enumerate() {
             self.memory.set_row(out, row, sum);
+        }
+    }
+}
+
+fn activate(activation: Activation, gate: f64, up: f64) -> f64 {
+    match activation {
+        Activation::SwiGlu => silu(gate) * up,
+        Activation::Clamped { alpha, limit } => {
+            let (alpha, limit) = (f64::from(alpha), f64::from(limit));
+            let (gate, up) = (gate.min(limit), up.clamp(-limit, limit));
+            gate / (1.0 + (-alpha * gate).exp()) * (up + 1.0)
         }
     }
 }

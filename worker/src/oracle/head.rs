@@ -21,7 +21,7 @@ impl Walk<'_> {
         let [input, normed, out] = [*input, *normed, *out].map(|id| whole(self.memory, id));
         for index in 0..self.control.samples.len() {
             self.rms_norm(input, (*norm, *eps), normed, index);
-            self.linear(normed, *head, out, index);
+            self.linear(normed, (*head, None), out, index);
         }
     }
 

@@ -27,6 +27,7 @@ impl Walk<'_> {
             mask_losing_groups(&mut biased, rule);
             let mut chosen = highest(&biased, rule.top_k);
             chosen.sort_unstable();
+            let scores = if rule.scoring == Scoring::SoftmaxOfChosen { softmax(&scores, &chosen) } else { scores };
             let sum: f64 = chosen.iter().map(|&id| scores[id]).sum();
             let divisor = if rule.normalise { sum + 1e-20 } else { 1.0 };
             let weights: Vec<f64> = chosen.iter().map(|&id| scores[id] / divisor * f64::from(rule.scale)).collect();
@@ -39,12 +40,16 @@ impl Walk<'_> {
 fn scores(logits: &[f64], scoring: Scoring) -> Vec<f64> {
     match scoring {
         Scoring::Sigmoid => logits.iter().map(|logit| 1.0 / (1.0 + (-logit).exp())).collect(),
-        Scoring::Softmax => {
-            let highest = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-            let total: f64 = logits.iter().map(|logit| (logit - highest).exp()).sum();
-            logits.iter().map(|logit| (logit - highest).exp() / total).collect()
-        }
+        Scoring::Softmax => softmax(logits, &(0..logits.len()).collect::<Vec<_>>()),
+        Scoring::SoftmaxOfChosen => logits.to_vec(),
     }
+}
+
+/// Over the logits of `among`; the others' entries mean nothing.
+fn softmax(logits: &[f64], among: &[usize]) -> Vec<f64> {
+    let highest = among.iter().map(|&id| logits[id]).fold(f64::NEG_INFINITY, f64::max);
+    let total: f64 = among.iter().map(|&id| (logits[id] - highest).exp()).sum();
+    logits.iter().map(|logit| (logit - highest).exp() / total).collect()
 }
 
 fn mask_losing_groups(biased: &mut [f64], rule: &RouterRule) {

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
+use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
@@ -115,20 +116,39 @@ impl Checkpoint {
     pub fn read<E: From<WeightsError>>(
         &self,
         name: &str,
+        each: impl FnMut(usize, &[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let missing = || WeightsError::MissingTensor(name.to_owned());
+        let (_, entry) = self.tensors.get(name).ok_or_else(missing)?;
+        self.read_range(name, 0..usize::try_from(entry.len).map_err(|_| missing())?, each)
+    }
+
+    /// Reads some bytes of a tensor as [`Checkpoint::read`] does; offsets count from the start of `range`, which begins
+    /// and ends between elements.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::read`]; [`WeightsError::MissingTensor`] also for bytes that the tensor does not have.
+    pub fn read_range<E: From<WeightsError>>(
+        &self,
+        name: &str,
+        range: Range<usize>,
         mut each: impl FnMut(usize, &[u8]) -> Result<(), E>,
     ) -> Result<(), E> {
         let (number, entry) = self.tensors.get(name).ok_or_else(|| WeightsError::MissingTensor(name.to_owned()))?;
         let source = &self.files[*number];
-        let len = usize::try_from(entry.len).map_err(|_| WeightsError::MissingTensor(name.to_owned()))?;
+        if range.end as u64 > entry.len {
+            return Err(WeightsError::MissingTensor(name.to_owned()).into());
+        }
+        let (start, len) = (range.start, range.len());
         let mut piece = vec![0; PIECE_BYTES.min(len)];
         for begin in (0..len).step_by(PIECE_BYTES) {
             let bytes = &mut piece[..PIECE_BYTES.min(len - begin)];
             let io = |error| WeightsError::Io { path: source.path.clone(), source: error };
-            source.file.read_exact_at(bytes, entry.offset + begin as u64).map_err(io)?;
+            source.file.read_exact_at(bytes, entry.offset + (start + begin) as u64).map_err(io)?;
             if let Ok(dtype) = entry.dtype
                 && let Some(element) = first_not_finite(dtype, bytes)
             {
-                let element = begin / dtype.bytes() + element;
+                let element = (start + begin) / dtype.bytes() + element;
                 return Err(WeightsError::NotFinite { name: name.to_owned(), element }.into());
             }
             each(begin, bytes)?;

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::{Access, Checker};
 use crate::backend::{BackendError, KV_BLOCK};
-use crate::ops::{ExpertBank, Op, PartialList, RouterRule, RowList};
+use crate::ops::{Activation, ExpertBank, Op, PartialList, RouterRule, RowList};
 use crate::program::{BufferId, BufferKind, Dtype, View};
 
 use Access::{Read, Update, Write};
@@ -17,10 +17,13 @@ impl Checker<'_> {
             Op::Embed { table, samples, out } => self.embed(*table, *samples, *out),
             Op::RmsNorm { input, weight, out, .. } => {
                 self.weight(*weight, 1, input.width)?;
-                self.elementwise(&[*input], *out)
+                self.elementwise(&[*input], *out, out.groups)
             }
-            Op::Linear { input, weight, out } => {
+            Op::Linear { input, weight, bias, out } => {
                 self.weight(*weight, out.width, input.width)?;
+                if let Some(bias) = bias {
+                    self.plain(*bias, 1, out.width)?;
+                }
                 self.view(*input, (self.rows(), 1, input.width), Read)?;
                 self.view(*out, (self.rows(), 1, out.width), Write).map(drop)
             }
@@ -29,10 +32,16 @@ impl Checker<'_> {
                 let width = 2 * table.inv_freq.len();
                 self.view(*target, (self.rows(), target.groups, width), Update).map(drop)
             }
-            Op::AppendKv { latent, rope, cache } => {
-                self.view(*latent, (self.rows(), 1, latent.width), Read)?;
-                self.view(*rope, (self.rows(), 1, rope.width), Read)?;
-                self.cache(*cache, latent.width + rope.width, Write)
+            Op::Clamp { target, limit } => {
+                if limit.is_nan() || *limit < 0.0 {
+                    return self.misuse(format!("limit is {limit}; 0 or more is allowed"));
+                }
+                self.view(*target, (self.rows(), 1, target.width), Update).map(drop)
+            }
+            Op::AppendKv { first, second, cache } => {
+                self.view(*first, (self.rows(), 1, first.width), Read)?;
+                self.view(*second, (self.rows(), 1, second.width), Read)?;
+                self.cache(*cache, first.width + second.width, Write)
             }
             Op::AttendMla { q_latent, q_rope, cache, out, .. } => {
                 let heads = q_latent.groups;
@@ -41,12 +50,14 @@ impl Checker<'_> {
                 self.cache(*cache, q_latent.width + q_rope.width, Read)?;
                 self.view(*out, (self.rows(), heads, q_latent.width), Write).map(drop)
             }
-            Op::SwiGlu { gate, up, out } => self.elementwise(&[*gate, *up], *out),
+            Op::AttendGqa { .. } => self.attend_gqa(op),
+            Op::SwiGlu { gate, up, out } => self.elementwise(&[*gate, *up], *out, 1),
             Op::Add { a, b, out } => {
                 let cols = self.declaration(*out)?.cols;
                 self.elementwise(
                     &[View::columns(*a, 0, cols), View::columns(*b, 0, cols)],
                     View::columns(*out, 0, cols),
+                    1,
                 )
             }
             _ => self.expert_shapes(op),
@@ -80,12 +91,24 @@ impl Checker<'_> {
                 if self.declaration(bank.gate)?.dtype != self.declaration(bank.up)?.dtype {
                     return self.misuse("gate and up are of different formats".into());
                 }
+                if let Activation::Clamped { alpha, limit } = bank.activation
+                    && !(alpha.is_finite() && limit >= 0.0)
+                {
+                    return self.misuse(format!("{:?} has no meaning", bank.activation));
+                }
+                if let Some(biases) = &bank.biases {
+                    self.plain(biases.gate, owned_count(&bank.owned), bank.width)?;
+                    self.plain(biases.up, owned_count(&bank.owned), bank.width)?;
+                }
                 let pairs = self.declaration(list.expert)?.rows;
                 self.table(*out, Dtype::F32, (pairs, bank.width), Write).map(drop)
             }
             Op::GroupedDown { list, bank, input, out } => {
                 let hidden = self.bank(bank, list)?;
                 self.weight(bank.down, owned_count(&bank.owned) * hidden, bank.width)?;
+                if let Some(biases) = &bank.biases {
+                    self.plain(biases.down, owned_count(&bank.owned), hidden)?;
+                }
                 let pairs = self.declaration(list.expert)?.rows;
                 self.table(*input, Dtype::F32, (pairs, bank.width), Read)?;
                 self.table(*out, Dtype::F32, (pairs, hidden), Write).map(drop)
@@ -158,15 +181,31 @@ impl Checker<'_> {
         Ok(())
     }
 
-    /// One run in, one run of the same width out, which may be an input's.
-    fn elementwise(&mut self, inputs: &[View], out: View) -> Checking {
+    /// `groups` runs in, as many of the same width out, which may be an input's.
+    fn elementwise(&mut self, inputs: &[View], out: View, groups: usize) -> Checking {
         let rows = self.rows();
         let in_place = inputs.iter().any(|input| input.buffer == out.buffer);
         for input in inputs {
             let access = if input.buffer == out.buffer { Update } else { Read };
-            self.view(*input, (rows, 1, out.width), access)?;
+            self.view(*input, (rows, groups, out.width), access)?;
         }
-        self.view(out, (rows, 1, out.width), if in_place { Update } else { Write }).map(drop)
+        self.view(out, (rows, groups, out.width), if in_place { Update } else { Write }).map(drop)
+    }
+
+    fn attend_gqa(&mut self, op: &Op) -> Checking {
+        let Op::AttendGqa { query, cache, kv_heads, window, sinks, out, .. } = op else {
+            return Ok(());
+        };
+        let heads = query.groups;
+        if *kv_heads == 0 || !heads.is_multiple_of(*kv_heads) || *window == Some(0) {
+            return self.misuse(format!("{heads} heads cannot read {kv_heads} key heads through {window:?} keys"));
+        }
+        self.cache(*cache, 2 * kv_heads * query.width, Read)?;
+        if let Some(sinks) = sinks {
+            self.plain(*sinks, 1, heads)?;
+        }
+        self.view(*query, (self.rows(), heads, query.width), Read)?;
+        self.view(*out, (self.rows(), heads, query.width), Write).map(drop)
     }
 
     fn per_head(&mut self, op: &Op) -> Checking {

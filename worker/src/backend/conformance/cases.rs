@@ -22,7 +22,7 @@ pub(super) fn all() -> Vec<Case> {
         for shape in SHAPES {
             cases.push(embed(dtype, shape));
             cases.push(rms_norm(dtype, shape));
-            cases.push(linear(dtype, shape));
+            cases.extend([false, true].map(|biased| linear(dtype, shape, biased)));
             cases.push(per_head(dtype, shape, true));
             cases.push(per_head(dtype, shape, false));
             cases.push(logits(dtype, shape));
@@ -33,9 +33,16 @@ pub(super) fn all() -> Vec<Case> {
     }
     for dtype in [Dtype::F32, Dtype::Bf16] {
         cases.extend([(1, 16, 8, 5), (3, 20, 6, 133), (2, 64, 16, 70)].map(|shape| attend(dtype, shape)));
+        let shapes = [((1, 1), 16, 5), ((6, 2), 20, 133), ((5, 1), 9, 140), ((3, 3), 64, 70)];
+        for window in [None, Some(1), Some(19), Some(64), Some(97)] {
+            cases.extend(shapes.map(|shape| attend_gqa(dtype, shape, window, None)));
+            cases.extend(FORMATS.map(|sinks| attend_gqa(dtype, shapes[1], window, Some(sinks))));
+        }
     }
     cases.extend(SHAPES.map(|(rows, cols, _)| swiglu(rows, cols)));
     cases.extend(SHAPES.map(|(rows, cols, _)| add(rows, cols)));
+    cases.extend(SHAPES.map(|(rows, cols, _)| clamp(rows, cols)));
+    cases.extend(FORMATS.map(rms_norm_of_heads));
     cases.extend([gather(), finite_check(), finite_check_samples()]);
     cases
 }
@@ -67,11 +74,24 @@ fn rms_norm(dtype: Dtype, (rows, width, _): (usize, usize, usize)) -> Case {
     case
 }
 
-fn linear(dtype: Dtype, (rows, k, n): (usize, usize, usize)) -> Case {
-    let mut case = Case::new("linear", format!("{dtype:?} {rows}×{k}×{n}"), control(rows));
+/// Three heads apart from each other, into another buffer and in place.
+fn rms_norm_of_heads(dtype: Dtype) -> Case {
+    let (rows, width) = (9, 14);
+    let mut case = Case::new("rms_norm", format!("{dtype:?} {rows}×3×{width}"), control(rows));
+    let heads = |buffer| View { buffer, offset: 1, groups: 3, stride: width + 2, width };
+    let (input, weight) = (case.input(rows, 3 * (width + 2)), case.weight(dtype, 1, width));
+    let out = case.output(Dtype::F32, rows, 3 * (width + 2));
+    case.steps.push(Op::RmsNorm { input: heads(input), weight, eps: 1e-5, out: heads(out) });
+    case.steps.push(Op::RmsNorm { input: heads(out), weight, eps: 0.1, out: heads(out) });
+    case
+}
+
+fn linear(dtype: Dtype, (rows, k, n): (usize, usize, usize), biased: bool) -> Case {
+    let mut case = Case::new("linear", format!("{dtype:?} {rows}×{k}×{n} bias {biased}"), control(rows));
     let (input, weight) = (case.input(rows, k + 3), case.weight(dtype, n, k));
+    let bias = biased.then(|| case.weight(dtype, 1, n));
     let out = case.output(Dtype::F32, rows, n + 5);
-    case.steps.push(Op::Linear { input: inner(input, k), weight, out: inner(out, n) });
+    case.steps.push(Op::Linear { input: inner(input, k), weight, bias, out: inner(out, n) });
     case
 }
 
@@ -117,9 +137,39 @@ fn attend(dtype: Dtype, (heads, latent, rope, rows): (usize, usize, usize, usize
     let part = |offset, width| View { buffer: query, offset, groups: heads, stride: latent + rope + 1, width };
     let (q_latent, q_rope) = (part(0, latent), part(latent, rope));
     let rope_key = View::columns(key, latent, rope);
-    case.steps.push(Op::AppendKv { latent: View::columns(key, 0, latent), rope: rope_key, cache });
+    case.steps.push(Op::AppendKv { first: View::columns(key, 0, latent), second: rope_key, cache });
     let out = View { buffer: out, offset: 0, groups: heads, stride: latent, width: latent };
     case.steps.push(Op::AttendMla { q_latent, q_rope, cache, scale: 0.7, out });
+    case
+}
+
+fn attend_gqa(
+    dtype: Dtype,
+    ((heads, kv_heads), width, rows): ((usize, usize), usize, usize),
+    window: Option<usize>,
+    sinks: Option<Dtype>,
+) -> Case {
+    let shape = format!("{dtype:?} {heads} heads on {kv_heads} of {width}, {rows} rows, {window:?}, sinks {sinks:?}");
+    let mut case = Case::new("attend_gqa", shape, control(rows));
+    let keys = kv_heads * width;
+    let (entry, query) = (case.input(rows, 2 * keys), case.input(rows, heads * (width + 1)));
+    let cache = case.declare(BufferKind::Kv, dtype, (192, 2 * keys), Vec::new());
+    let out = case.output(Dtype::F32, rows, heads * (width + 3));
+    let sinks = sinks.map(|dtype| case.weight(dtype, 1, heads));
+    let (first, second) = (View::columns(entry, 0, keys), View::columns(entry, keys, keys));
+    case.steps.push(Op::AppendKv { first, second, cache });
+    let query = View { buffer: query, offset: 0, groups: heads, stride: width + 1, width };
+    let out = View { buffer: out, offset: 2, groups: heads, stride: width + 3, width };
+    case.steps.push(Op::AttendGqa { query, cache, kv_heads, window, sinks, scale: 0.7, out });
+    case
+}
+
+fn clamp(rows: usize, cols: usize) -> Case {
+    let mut case = Case::new("clamp", format!("{rows}×{cols}"), control(rows));
+    let (input, out) = (case.input(rows, cols + 3), case.output(Dtype::F32, rows, cols + 3));
+    let zeros = case.declare(BufferKind::PortIn, Dtype::F32, (rows, cols + 3), vec![0; rows * (cols + 3) * 4]);
+    case.steps.push(Op::Add { a: input, b: zeros, out });
+    case.steps.push(Op::Clamp { target: inner(out, cols), limit: 0.3 });
     case
 }
 

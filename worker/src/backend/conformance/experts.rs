@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::ops::{ExpertBank, GroupScore, Op, PartialList, RouterRule, RowList, Scoring};
+use crate::ops::{Activation, ExpertBank, ExpertBiases, GroupScore, Op, PartialList, RouterRule, RowList, Scoring};
 use crate::program::{BufferId, BufferKind, Dtype};
 
 use super::cases::FORMATS;
@@ -27,11 +27,14 @@ pub(super) fn all() -> Vec<Case> {
         ..grouped.clone()
     };
     let mut cases = vec![route(&rule, false, 12), route(&grouped, false, 24), route(&v3, true, 24), pack()];
+    cases.push(route(&RouterRule { scoring: Scoring::SoftmaxOfChosen, ..rule.clone() }, false, 12));
     cases.push(route(&RouterRule { normalise: true, ..rule }, true, 5));
+    let clamped = Activation::Clamped { alpha: 1.702, limit: 2.0 };
     for dtype in FORMATS {
-        cases.push(grouped_experts(dtype, 16, 8));
-        cases.push(grouped_experts(dtype, 37, 21));
-        cases.push(grouped_experts(dtype, 160, 96));
+        for (hidden, width) in [(16, 8), (37, 21), (160, 96)] {
+            cases.push(grouped_experts(dtype, (hidden, width), Activation::SwiGlu, false));
+            cases.push(grouped_experts(dtype, (hidden, width), clamped, true));
+        }
     }
     cases
 }
@@ -92,15 +95,17 @@ fn pack() -> Case {
 }
 
 /// Pack, gate and up, down, partial sums and their combination, all owned here.
-fn grouped_experts(dtype: Dtype, hidden: usize, width: usize) -> Case {
+fn grouped_experts(dtype: Dtype, (hidden, width): (usize, usize), activation: Activation, biased: bool) -> Case {
     let rows = 9;
     let tested = if hidden == 37 { "grouped_down" } else { "grouped_gate_up" };
-    let mut case = Case::new(tested, format!("{dtype:?} {rows}×{hidden}×{width}"), control(rows));
+    let mut case = Case::new(tested, format!("{dtype:?} {rows}×{hidden}×{width} {activation:?}"), control(rows));
     let owned = vec![0..7, 7..12];
     let (list, _) = packed(&mut case, &owned, hidden);
     let (gate, up) = (case.weight(dtype, 12 * width, hidden), case.weight(dtype, 12 * width, hidden));
     let down = case.weight(dtype, 12 * hidden, width);
-    let bank = ExpertBank { owned: owned.clone(), gate, up, down, width };
+    let mut bias = |cols| case.weight(dtype, 12, cols);
+    let biases = biased.then(|| ExpertBiases { gate: bias(width), up: bias(width), down: bias(hidden) });
+    let bank = ExpertBank { owned: owned.clone(), gate, up, down, width, activation, biases };
     let middle = case.output(Dtype::F32, rows * 3, width);
     let terms = case.declare(BufferKind::PortOut, Dtype::F32, (rows * 3, hidden), Vec::new());
     let partials = partial_list(&mut case, rows, 3, hidden);

@@ -85,7 +85,24 @@ fn steps(model: &LoadedModel, prompt: &Prompt) -> Vec<Report> {
 
 #[rstest::rstest]
 fn every_fixture_has_the_same_bits_on_strict_and_at_every_level(
-    #[values("v2-lite", "v2-group", "v3-yarn", "v3-plain", "small-embed", "uneven", "half-split")] name: &str,
+    #[values(
+        "v2-lite",
+        "v2-group",
+        "v3-yarn",
+        "v3-plain",
+        "small-embed",
+        "uneven",
+        "half-split",
+        "qwen3-sparse",
+        "qwen3-tied",
+        "mixtral-window",
+        "mixtral-full",
+        "olmoe-clip",
+        "olmoe-norm",
+        "gpt-oss-128",
+        "gpt-oss-small"
+    )]
+    name: &str,
     #[values(Dtype::F32, Dtype::Bf16)] kv_dtype: Dtype,
 ) {
     let options = |threads, level| CpuOptions { threads: NonZeroUsize::new(threads).unwrap(), level };
@@ -109,7 +126,24 @@ fn distance(ours: &SampledToken, meant: &SampledToken) -> f32 {
 
 #[rstest::rstest]
 fn every_fixture_agrees_with_the_oracle(
-    #[values("v2-lite", "v2-group", "v3-yarn", "v3-plain", "small-embed", "uneven", "half-split")] name: &str,
+    #[values(
+        "v2-lite",
+        "v2-group",
+        "v3-yarn",
+        "v3-plain",
+        "small-embed",
+        "uneven",
+        "half-split",
+        "qwen3-sparse",
+        "qwen3-tied",
+        "mixtral-window",
+        "mixtral-full",
+        "olmoe-clip",
+        "olmoe-norm",
+        "gpt-oss-128",
+        "gpt-oss-small"
+    )]
+    name: &str,
 ) {
     let options = CpuOptions { threads: NonZeroUsize::MIN, level: None };
     let cpu = fixture(name, Dtype::F32, Arc::new(CpuBackend::new(options).unwrap()));

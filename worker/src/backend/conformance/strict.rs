@@ -47,7 +47,7 @@ fn chain(segment: Segment, first: u32) -> Case {
     let view = |buffer| View::columns(buffer, 0, width);
     for _ in 0..10 {
         let to = case.declare(BufferKind::Scratch, Dtype::F32, (rows, width), Vec::new());
-        case.steps.push(Op::Linear { input: view(from), weight, out: view(to) });
+        case.steps.push(Op::Linear { input: view(from), weight, bias: None, out: view(to) });
         from = to;
     }
     let out = case.output(Dtype::F32, rows, width);

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use crate::backend::Backend;
 use crate::backend::cpu::Level;
-use crate::ops::Op;
+use crate::ops::{Activation, Op};
 use crate::program::{BufferId, BufferKind, Dtype};
 
 use super::cpu;
@@ -60,7 +60,15 @@ fn terms(case: &mut Case, owned: &[Range<u32>], list: &crate::ops::RowList, pair
     let matrix = weights(HIDDEN, HIDDEN, &value);
     let shape = (count * HIDDEN, HIDDEN);
     let [gate, up, down] = [0; 3].map(|_| case.declare(BufferKind::Weight, Dtype::F32, shape, matrix.clone()));
-    let bank = crate::ops::ExpertBank { owned: owned.to_vec(), gate, up, down, width: HIDDEN };
+    let bank = crate::ops::ExpertBank {
+        owned: owned.to_vec(),
+        gate,
+        up,
+        down,
+        width: HIDDEN,
+        activation: Activation::SwiGlu,
+        biases: None,
+    };
     let [middle, terms] = [0; 2].map(|_| case.declare(BufferKind::Scratch, Dtype::F32, (pairs, HIDDEN), Vec::new()));
     case.steps.push(Op::GroupedGateUp { list: *list, bank: bank.clone(), out: middle });
     case.steps.push(Op::GroupedDown { list: *list, bank, input: middle, out: terms });

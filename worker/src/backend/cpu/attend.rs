@@ -1,4 +1,4 @@
-//! Multi-head latent attention of one row and head over the paged cache, and the transposed half of absorption.
+//! Attention of one row and head over the paged cache, and the transposed half of latent attention's absorption.
 //!
 //! Keys in absolute order in tiles of 64 aligned to position 0 with a running maximum and sum, so that the result
 //! depends neither on chunking nor on how many rows run together.
@@ -17,14 +17,29 @@ pub(super) const TILE: usize = 64;
 /// The keys that one row sees.
 #[derive(Clone, Copy)]
 pub(super) struct Keys<'a> {
-    /// Rows are slots of latent ‖ rope.
+    /// Rows are slots.
     pub(super) cache: Weight<'a>,
     /// Blocks in order of position; at least ⌈count / 64⌉.
     pub(super) blocks: &'a [u32],
-    /// Keys seen: position + 1.
+    /// Position of the first key seen: above 0 behind a window.
+    pub(super) first: usize,
+    /// One past the position of the last: position + 1.
     pub(super) count: usize,
+    pub(super) slot: Slot,
+}
+
+/// Where key and value of one head stand among the elements of a slot.
+#[derive(Clone, Copy)]
+pub(super) struct Slot {
+    /// Elements of a slot.
+    pub(super) width: usize,
+    /// First element of the key.
+    pub(super) key: usize,
+    /// Columns of the key's first part; the second part, if any, follows it.
     pub(super) latent: usize,
     pub(super) rope: usize,
+    /// First element of the value.
+    pub(super) value: usize,
 }
 
 /// The query of one row and head.
@@ -33,17 +48,20 @@ pub(super) struct Query<'a> {
     pub(super) latent: &'a [f32],
     pub(super) rope: &'a [f32],
     pub(super) scale: f32,
+    /// One more score, without a value.
+    pub(super) sink: Option<f32>,
 }
 
-/// out = Σ softmax(scale · q·k)_t · latent_t.
+/// out = Σ softmax(scale · q·k ‖ sink)_t · value_t.
 ///
 /// # Panics
 /// When a block is outside the cache or a width does not fit.
 pub(super) fn attend(level: Available, query: Query<'_>, keys: Keys<'_>, out: &mut [f32]) {
-    let width = keys.latent + keys.rope;
+    let Slot { width, key, latent, rope, value } = keys.slot;
     let slots = keys.cache.len() / width;
-    assert!(query.latent.len() == keys.latent && query.rope.len() == keys.rope, "a query should be as wide as a key");
-    assert!(out.len() == keys.latent, "an output should be as wide as a latent");
+    assert!(query.latent.len() == latent && query.rope.len() == rope, "a query should be as wide as a key");
+    assert!(key + latent + rope <= width && value + out.len() <= width, "key and value should be inside their slot");
+    assert!(keys.first < keys.count, "a row should see itself");
     let blocks = &keys.blocks[..keys.count.div_ceil(TILE)];
     assert!(blocks.iter().all(|&block| (block as usize + 1) * TILE <= slots), "blocks should be in the cache");
     // SAFETY: every slot read is in a block of the cache, as asserted.
@@ -96,16 +114,18 @@ unsafe fn attend_avx2<F: Format>(query: Query<'_>, cache: Cache<'_, F>, out: &mu
 #[inline(always)]
 unsafe fn attend_of<L: Lanes, F: Format>(query: Query<'_>, cache: Cache<'_, F>, out: &mut [f32]) {
     let (keys, elements) = cache;
-    let width = keys.latent + keys.rope;
-    let (mut highest, mut total) = (f32::NEG_INFINITY, 0.0_f32);
+    let Slot { width, key, value, .. } = keys.slot;
+    let (mut highest, mut total) = query.sink.map_or((f32::NEG_INFINITY, 0.0_f32), |sink| (sink, 1.0));
     out.fill(0.0);
-    for (index, &block) in keys.blocks[..keys.count.div_ceil(TILE)].iter().enumerate() {
-        let count = TILE.min(keys.count - index * TILE);
+    let blocks = keys.blocks[..keys.count.div_ceil(TILE)].iter().enumerate();
+    for (index, &block) in blocks.skip(keys.first / TILE) {
+        let hidden = keys.first.saturating_sub(index * TILE);
+        let count = TILE.min(keys.count - index * TILE) - hidden;
         // SAFETY: the block is in the cache.
-        let first = unsafe { elements.as_ptr().add(block as usize * TILE * width) };
+        let first = unsafe { elements.as_ptr().add((block as usize * TILE + hidden) * width) };
         let mut scores = [0.0_f32; TILE];
-        // SAFETY: `count` slots of the block, and the query is as wide as they are.
-        unsafe { score::<L, F>(query, keys, first, &mut scores[..count]) };
+        // SAFETY: `count` slots of the block, and the query is as wide as their keys.
+        unsafe { score::<L, F>(query, keys.slot, first.add(key), &mut scores[..count]) };
         let best = scores[..count].iter().copied().fold(highest, f32::max);
         let shrink = exp(highest - best);
         highest = best;
@@ -114,8 +134,8 @@ unsafe fn attend_of<L: Lanes, F: Format>(query: Query<'_>, cache: Cache<'_, F>, 
             *score = exp(*score - best);
             total += *score;
         }
-        // SAFETY: `count` slots of the block, `out` is as wide as a latent.
-        unsafe { accumulate::<L, F>(&scores[..count], (first, width), shrink, out) };
+        // SAFETY: `count` slots of the block, `out` is as wide as a value.
+        unsafe { accumulate::<L, F>(&scores[..count], (first.add(value), width), shrink, out) };
     }
     for value in out {
         *value /= total;
@@ -125,26 +145,26 @@ unsafe fn attend_of<L: Lanes, F: Format>(query: Query<'_>, cache: Cache<'_, F>, 
 /// scores\[t\] = scale · (q_latent·latent_t + q_rope·rope_t), four keys at a time.
 ///
 /// # Safety
-/// `scores.len()` consecutive keys are readable from `first`, and the query is as wide as they are.
+/// From `first` on `scores.len()` keys, a slot apart, are readable, and the query is as wide as they are.
 #[inline(always)]
-unsafe fn score<L: Lanes, F: Format>(query: Query<'_>, keys: Keys<'_>, first: *const F::Element, scores: &mut [f32]) {
-    let width = keys.latent + keys.rope;
+unsafe fn score<L: Lanes, F: Format>(query: Query<'_>, slot: Slot, first: *const F::Element, scores: &mut [f32]) {
+    let width = slot.width;
     let (latent, rope) = ([query.latent.as_ptr()], [query.rope.as_ptr()]);
     for (index, scores) in scores.chunks_mut(4).enumerate() {
         // SAFETY: passed on; a short end goes key by key.
         unsafe {
             let key = first.add(index * 4 * width);
             if let [a, b, c, d] = scores {
-                let [latents] = tile::<L, F, 1, 4>(latent, (key, width), keys.latent);
-                let [ropes] = tile::<L, F, 1, 4>(rope, (key.add(keys.latent), width), keys.rope);
+                let [latents] = tile::<L, F, 1, 4>(latent, (key, width), slot.latent);
+                let [ropes] = tile::<L, F, 1, 4>(rope, (key.add(slot.latent), width), slot.rope);
                 for (score, (latent, rope)) in [a, b, c, d].into_iter().zip(latents.iter().zip(ropes)) {
                     *score = query.scale * (latent + rope);
                 }
             } else {
                 for (t, score) in scores.iter_mut().enumerate() {
                     let key = key.add(t * width);
-                    let [[latent]] = tile::<L, F, 1, 1>(latent, (key, width), keys.latent);
-                    let [[rope]] = tile::<L, F, 1, 1>(rope, (key.add(keys.latent), width), keys.rope);
+                    let [[latent]] = tile::<L, F, 1, 1>(latent, (key, width), slot.latent);
+                    let [[rope]] = tile::<L, F, 1, 1>(rope, (key.add(slot.latent), width), slot.rope);
                     *score = query.scale * (latent + rope);
                 }
             }

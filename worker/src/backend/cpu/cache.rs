@@ -5,17 +5,17 @@ use half::bf16;
 use crate::ops::Op;
 use crate::program::{BufferId, Dtype, View};
 
-use super::attend::{Keys, Query, attend};
+use super::attend::{Keys, Query, Slot, attend};
 use super::run::{Device, Run};
 use super::runs::fill;
 
 impl Run {
-    pub(super) fn append_kv(&self, latent: View, rope: View, cache: BufferId) {
+    pub(super) fn append_kv(&self, first: View, second: View, cache: BufferId) {
         let rows = self.control.rows;
-        let (latents, ropes) = (self.take(latent, rows), self.take(rope, rows));
-        let width = latent.width + rope.width;
-        let key = |row: usize| {
-            latents[row * latent.width..][..latent.width].iter().chain(&ropes[row * rope.width..][..rope.width])
+        let (firsts, seconds) = (self.take(first, rows), self.take(second, rows));
+        let width = first.width + second.width;
+        let entry = |row: usize| {
+            firsts[row * first.width..][..first.width].iter().chain(&seconds[row * second.width..][..second.width])
         };
         let slots = self.control.kv_slots.iter().enumerate();
         let live = slots.filter_map(|(row, &slot)| usize::try_from(slot).ok().map(|slot| (row, slot)));
@@ -23,18 +23,18 @@ impl Run {
         if buffer.decl.dtype == Dtype::Bf16 {
             let mut cache = buffer.write::<bf16>();
             for (row, slot) in live {
-                let stored = cache[slot * width..][..width].iter_mut().zip(key(row));
+                let stored = cache[slot * width..][..width].iter_mut().zip(entry(row));
                 stored.for_each(|(to, &from)| *to = bf16::from_bits(crate::formats::bf16::round(from)));
             }
         } else {
             let mut cache = buffer.write::<f32>();
             for (row, slot) in live {
-                cache[slot * width..][..width].iter_mut().zip(key(row)).for_each(|(to, &from)| *to = from);
+                cache[slot * width..][..width].iter_mut().zip(entry(row)).for_each(|(to, &from)| *to = from);
             }
         }
     }
 
-    pub(super) fn attend(&self, device: &mut Device, op: &Op) {
+    pub(super) fn attend_mla(&self, device: &mut Device, op: &Op) {
         let Op::AttendMla { q_latent, q_rope, cache, scale, out } = op else {
             return;
         };
@@ -42,30 +42,65 @@ impl Run {
         let latents = self.take(*q_latent, rows);
         let ropes = self.take(*q_rope, rows);
         let cache = self.weight(*cache);
-        let heads = q_latent.groups;
-        let longest = self.control.positions.iter().max().map_or(0, |&position| position as usize + 1);
-        let work = 2 * longest * (q_latent.width + q_rope.width);
+        let (heads, latent, rope) = (q_latent.groups, q_latent.width, q_rope.width);
+        let slot = Slot { width: latent + rope, key: 0, latent, rope, value: 0 };
+        let work = 2 * self.longest() * slot.width;
         let level = device.level;
         let mut target = self.memory.write::<f32>(out.buffer);
         fill(&mut device.pool, &mut target, self.runs(*out, rows), work, |row, head, out| {
-            let Some(sequence) = self.sequences[row].filter(|_| !self.is_padding(row)) else {
+            let Some(blocks) = self.blocks(row) else {
                 out.fill(0.0);
                 return;
             };
             let index = row * heads + head;
             let query = Query {
-                latent: &latents[index * q_latent.width..][..q_latent.width],
-                rope: &ropes[index * q_rope.width..][..q_rope.width],
+                latent: &latents[index * latent..][..latent],
+                rope: &ropes[index * rope..][..rope],
                 scale: *scale,
+                sink: None,
             };
-            let keys = Keys {
-                cache: cache.as_weight(),
-                blocks: &self.control.block_tables[sequence],
-                count: self.control.positions[row] as usize + 1,
-                latent: q_latent.width,
-                rope: q_rope.width,
-            };
-            attend(level, query, keys, out);
+            let count = self.control.positions[row] as usize + 1;
+            attend(level, query, Keys { cache: cache.as_weight(), blocks, first: 0, count, slot }, out);
         });
+    }
+
+    pub(super) fn attend_gqa(&self, device: &mut Device, op: &Op) {
+        let Op::AttendGqa { query, cache, kv_heads, window, sinks, scale, out } = op else {
+            return;
+        };
+        let rows = self.control.rows;
+        let queries = self.take(*query, rows);
+        let cache = self.weight(*cache);
+        let (heads, width) = (query.groups, query.width);
+        let sinks = sinks.map(|sinks| self.widened(sinks, 0, heads));
+        let seen = |count: usize| window.map_or(count, |window| window.min(count));
+        let work = 2 * seen(self.longest()) * width;
+        let level = device.level;
+        let mut target = self.memory.write::<f32>(out.buffer);
+        fill(&mut device.pool, &mut target, self.runs(*out, rows), work, |row, head, out| {
+            let Some(blocks) = self.blocks(row) else {
+                out.fill(0.0);
+                return;
+            };
+            let latent = &queries[(row * heads + head) * width..][..width];
+            let query = Query { latent, rope: &[], scale: *scale, sink: sinks.as_ref().map(|sinks| sinks[head]) };
+            let key_head = head * kv_heads / heads;
+            let (key, value) = (key_head * width, (kv_heads + key_head) * width);
+            let slot = Slot { width: 2 * kv_heads * width, key, latent: width, rope: 0, value };
+            let count = self.control.positions[row] as usize + 1;
+            let first = count - seen(count);
+            attend(level, query, Keys { cache: cache.as_weight(), blocks, first, count, slot }, out);
+        });
+    }
+
+    /// Most keys that a row of this run can see.
+    fn longest(&self) -> usize {
+        self.control.positions.iter().max().map_or(0, |&position| position as usize + 1)
+    }
+
+    /// Cache blocks of a row's sequence; `None` for padding.
+    fn blocks(&self, row: usize) -> Option<&[u32]> {
+        let sequence = self.sequences[row].filter(|_| !self.is_padding(row))?;
+        Some(&self.control.block_tables[sequence])
     }
 }

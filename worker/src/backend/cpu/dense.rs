@@ -5,6 +5,7 @@ use crate::ops::{Op, Pairing, RopeTable};
 use crate::program::{BufferId, View};
 
 use super::attend::combine_rows;
+use super::epilogue::Epilogue;
 use super::lanes::{LANES, sum};
 use super::math::{cos_sin, silu};
 use super::matmul::{Product, multiply};
@@ -42,8 +43,9 @@ impl Run {
         self.weight(weight).widen(0, &mut factors);
         let x = self.take(input, rows);
         let mut target = self.memory.write::<f32>(out.buffer);
-        fill(&mut device.pool, &mut target, self.runs(out, rows), 2 * width, |row, _, out| {
-            let x = &x[row * width..][..width];
+        let groups = input.groups;
+        fill(&mut device.pool, &mut target, self.runs(out, rows), 2 * width, |row, group, out| {
+            let x = &x[(row * groups + group) * width..][..width];
             let scale = 1.0 / (square_sum(x) / width as f32 + eps).sqrt();
             for ((out, x), factor) in out.iter_mut().zip(x).zip(&factors) {
                 *out = x * scale * factor;
@@ -52,8 +54,15 @@ impl Run {
     }
 
     /// Over the first `rows` rows of `views`, which are input and output.
-    pub(super) fn linear(&self, device: &mut Device, views: (View, View), weight: BufferId, rows: usize) {
-        let (input, out) = views;
+    pub(super) fn linear(
+        &self,
+        device: &mut Device,
+        views: (View, View),
+        by: (BufferId, Option<BufferId>),
+        rows: usize,
+    ) {
+        let ((input, out), (weight, bias)) = (views, by);
+        let bias = bias.map_or_else(Vec::new, |bias| self.widened(bias, 0, out.width));
         let starts = |view: View| -> Vec<usize> {
             let runs = self.runs(view, rows);
             (0..rows).map(|row| runs.at(row, 0)).collect()
@@ -70,6 +79,7 @@ impl Run {
             columns: out.width,
             out_rows: &out_rows,
             scale: None,
+            epilogue: Epilogue { bias: &bias, ..Epilogue::default() },
         };
         multiply(&mut device.pool, device.level, &[product], &mut self.memory.write::<f32>(out.buffer));
     }
@@ -102,6 +112,7 @@ impl Run {
             columns: *used,
             out_rows,
             scale: None,
+            epilogue: Epilogue::default(),
         };
         let pairs = heads.iter().map(|(x_rows, out_rows)| (x_rows.as_slice(), out_rows.as_slice()));
         let products: Vec<_> = pairs.enumerate().map(product).collect();
@@ -127,6 +138,13 @@ impl Run {
                 };
                 (run[a], run[b]) = (run[a] * cos - run[b] * sin, run[b] * cos + run[a] * sin);
             }
+        });
+    }
+
+    pub(super) fn clamp(&self, device: &mut Device, target: View, limit: f32) {
+        let mut buffer = self.memory.write::<f32>(target.buffer);
+        fill(&mut device.pool, &mut buffer, self.runs(target, self.control.rows), target.width, |_, _, run| {
+            run.iter_mut().for_each(|x| *x = x.clamp(-limit, limit));
         });
     }
 

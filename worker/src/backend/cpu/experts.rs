@@ -7,6 +7,7 @@ use crate::backend::BackendError;
 use crate::ops::{ExpertBank, Op, RowList};
 use crate::program::BufferId;
 
+use super::epilogue::Epilogue;
 use super::lists::Pairs;
 use super::matmul::{Product, multiply};
 use super::run::{Device, Run};
@@ -17,6 +18,8 @@ struct Group {
     inputs: Vec<usize>,
     outputs: Vec<usize>,
     weights: Vec<f32>,
+    /// Of the first and of the gated matrix; empty without biases.
+    biases: [Vec<f32>; 2],
 }
 
 impl Run {
@@ -72,7 +75,12 @@ impl Run {
     ) -> Result<(), BackendError> {
         let pairs = self.pairs(list)?;
         let hidden = self.memory.cols(list.activation);
-        let groups = self.groups(&pairs, bank, |row, _| row * hidden, bank.width)?;
+        let mut groups = self.groups(&pairs, bank, |row, _| row * hidden, bank.width)?;
+        if let Some(biases) = bank.biases {
+            for (index, group) in &mut groups {
+                group.biases = [biases.gate, biases.up].map(|id| self.widened(id, index * bank.width, bank.width));
+            }
+        }
         self.report.expert_pairs += pairs.experts.len() as u64;
         let x = self.memory.read::<f32>(list.activation);
         let (gate, up) = (self.weight(bank.gate), self.weight(bank.up));
@@ -88,6 +96,11 @@ impl Run {
                 columns: bank.width,
                 out_rows: &group.outputs,
                 scale: None,
+                epilogue: Epilogue {
+                    bias: &group.biases[0],
+                    gated_bias: &group.biases[1],
+                    activation: bank.activation,
+                },
             })
             .collect();
         multiply(&mut device.pool, device.level, &products, &mut self.memory.write::<f32>(out));
@@ -104,7 +117,12 @@ impl Run {
         let (list, bank) = on;
         let pairs = self.pairs(list)?;
         let hidden = self.memory.cols(out);
-        let groups = self.groups(&pairs, bank, |_, pair| pair * bank.width, hidden)?;
+        let mut groups = self.groups(&pairs, bank, |_, pair| pair * bank.width, hidden)?;
+        if let Some(biases) = bank.biases {
+            for (index, group) in &mut groups {
+                group.biases[0] = self.widened(biases.down, index * hidden, hidden);
+            }
+        }
         let (x, down) = (self.memory.read::<f32>(input), self.weight(bank.down));
         let products: Vec<_> = groups
             .iter()
@@ -118,6 +136,7 @@ impl Run {
                 columns: hidden,
                 out_rows: &group.outputs,
                 scale: Some(&group.weights),
+                epilogue: Epilogue { bias: &group.biases[0], ..Epilogue::default() },
             })
             .collect();
         multiply(&mut device.pool, device.level, &products, &mut self.memory.write::<f32>(out));

@@ -24,7 +24,7 @@ impl Run {
         let rows = self.control.samples.len();
         let whole = |id: BufferId| View::columns(id, 0, self.memory.cols(id));
         self.rms_norm(device, (whole(*input), whole(*normed)), (*norm, *eps), rows);
-        self.linear(device, (whole(*normed), whole(*out)), *head, rows);
+        self.linear(device, (whole(*normed), whole(*out)), (*head, None), rows);
     }
 
     /// A row whose logits are not finite gives no sample, and leaves id 0 behind.

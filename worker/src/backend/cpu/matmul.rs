@@ -9,11 +9,11 @@ use std::ops::Range;
 
 use half::{bf16, f16};
 
+use super::epilogue::Epilogue;
 #[cfg(target_arch = "x86_64")]
 use super::lanes::{Avx2, Avx512};
 use super::lanes::{Bf16, F16, F32, Format, LANES, Lanes, Scalar, load_tail, sum};
 use super::level::{Available, Level};
-use super::math::silu;
 use super::pool::Pool;
 use super::runs::Shared;
 
@@ -35,7 +35,7 @@ impl Weight<'_> {
     }
 }
 
-/// out\[out_rows\[r\] + n\] = scale\[r\] · Σ_k x\[x_rows\[r\] + k\] · weight\[first + n, k\], n in 0..columns.
+/// out\[out_rows\[r\] + n\] = scale\[r\] · (Σ_k x\[x_rows\[r\] + k\] · weight\[first + n, k\] + bias\[n\]), n in 0..columns.
 #[derive(Clone, Copy)]
 pub(super) struct Product<'a> {
     pub(super) x: &'a [f32],
@@ -43,13 +43,14 @@ pub(super) struct Product<'a> {
     pub(super) x_rows: &'a [usize],
     pub(super) k: usize,
     pub(super) weight: Weight<'a>,
-    /// With it, the result is silu(weight · x) · (gated · x).
+    /// With it, the result is the epilogue's activation of weight · x and gated · x.
     pub(super) gated: Option<Weight<'a>>,
     pub(super) first: usize,
     pub(super) columns: usize,
     /// Where each output row starts.
     pub(super) out_rows: &'a [usize],
     pub(super) scale: Option<&'a [f32]>,
+    pub(super) epilogue: Epilogue<'a>,
 }
 
 impl Product<'_> {
@@ -212,12 +213,13 @@ unsafe fn store<L: Lanes, F: Format, const M: usize, const N: usize>(
             let up = tile::<L, F, M, N>(x, (gated.as_ptr().add(skipped), product.k), product.k);
             for m in 0..M {
                 for n in 0..N {
-                    sums[m][n] = silu(sums[m][n]) * up[m][n];
+                    sums[m][n] = product.epilogue.gated(column + n, sums[m][n], up[m][n]);
                 }
             }
         }
         for (m, sums) in sums.iter().enumerate() {
             for (n, &sum) in sums.iter().enumerate() {
+                let sum = if weights.1.is_some() { sum } else { product.epilogue.single(column + n, sum) };
                 let scaled = product.scale.map_or(sum, |scale| scale[row + m] * sum);
                 out.set(product.out_rows[row + m] + column + n, scaled);
             }

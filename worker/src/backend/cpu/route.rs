@@ -35,7 +35,7 @@ impl Run {
 /// Fills in the choices, ascending by id; logits that are not finite give weights that are NaN.
 fn choose(logits: &[f32], bias: Option<&[f32]>, rule: &RouterRule, out: (&mut [u32], &mut [f32])) {
     let (expert, weight) = out;
-    let scores = score(logits, rule.scoring);
+    let mut scores = score(logits, rule.scoring);
     let mut rank: Vec<f32> = scores.clone();
     if let Some(bias) = bias {
         rank.iter_mut().zip(bias).for_each(|(rank, bias)| *rank += bias);
@@ -45,6 +45,9 @@ fn choose(logits: &[f32], bias: Option<&[f32]>, rule: &RouterRule, out: (&mut [u
     }
     let mut chosen = best(&rank, rule.top_k);
     chosen.sort_unstable();
+    if rule.scoring == Scoring::SoftmaxOfChosen {
+        scores = softmax(logits, &chosen);
+    }
     let mut factor = rule.scale;
     let sum: f32 = chosen.iter().map(|&id| scores[id]).sum();
     for (slot, &id) in chosen.iter().enumerate() {
@@ -60,14 +63,19 @@ fn choose(logits: &[f32], bias: Option<&[f32]>, rule: &RouterRule, out: (&mut [u
 fn score(logits: &[f32], scoring: Scoring) -> Vec<f32> {
     match scoring {
         Scoring::Sigmoid => logits.iter().map(|&logit| sigmoid(logit)).collect(),
-        Scoring::Softmax => {
-            let highest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-            let mut scores: Vec<f32> = logits.iter().map(|&logit| exp(logit - highest)).collect();
-            let total: f32 = scores.iter().sum();
-            scores.iter_mut().for_each(|score| *score /= total);
-            scores
-        }
+        Scoring::Softmax => softmax(logits, &(0..logits.len()).collect::<Vec<_>>()),
+        Scoring::SoftmaxOfChosen => logits.to_vec(),
     }
+}
+
+/// Over the logits of `among`, ids ascending; the other entries are 0.
+fn softmax(logits: &[f32], among: &[usize]) -> Vec<f32> {
+    let highest = among.iter().map(|&id| logits[id]).fold(f32::NEG_INFINITY, f32::max);
+    let mut scores = vec![0.0; logits.len()];
+    among.iter().for_each(|&id| scores[id] = exp(logits[id] - highest));
+    let total: f32 = among.iter().map(|&id| scores[id]).sum();
+    among.iter().for_each(|&id| scores[id] /= total);
+    scores
 }
 
 /// Masks the experts of the losing groups with −∞.

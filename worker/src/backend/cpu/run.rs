@@ -68,11 +68,16 @@ impl Run {
                 let rows = self.control.rows;
                 self.rms_norm(device, (*input, *out), (*weight, *eps), rows);
             }
-            Op::Linear { input, weight, out } => self.linear(device, (*input, *out), *weight, self.control.rows),
+            Op::Linear { input, weight, bias, out } => {
+                let rows = self.control.rows;
+                self.linear(device, (*input, *out), (*weight, *bias), rows);
+            }
             Op::PerHeadMatmul { .. } => self.per_head(device, &step.op),
             Op::Rope { target, table } => self.rope(device, *target, table),
-            Op::AppendKv { latent, rope, cache } => self.append_kv(*latent, *rope, *cache),
-            Op::AttendMla { .. } => self.attend(device, &step.op),
+            Op::Clamp { target, limit } => self.clamp(device, *target, *limit),
+            Op::AppendKv { first, second, cache } => self.append_kv(*first, *second, *cache),
+            Op::AttendMla { .. } => self.attend_mla(device, &step.op),
+            Op::AttendGqa { .. } => self.attend_gqa(device, &step.op),
             Op::SwiGlu { gate, up, out } => self.swiglu(device, *gate, *up, *out),
             Op::Add { a, b, out } => self.add(*a, *b, *out),
             Op::Route { .. } => self.route(device, &step.op),
@@ -103,6 +108,13 @@ impl Run {
             // Compile refuses U32.
             Dtype::F32 | Dtype::U32 => WeightGuard::F32(buffer.read()),
         }
+    }
+
+    /// `len` elements of a weight from `start`, widened.
+    pub(super) fn widened(&self, id: BufferId, start: usize, len: usize) -> Vec<f32> {
+        let mut values = vec![0.0; len];
+        self.weight(id).widen(start, &mut values);
+        values
     }
 
     pub(super) fn runs(&self, view: View, rows: usize) -> Runs {

@@ -9,9 +9,9 @@
 
 use std::ops::Range;
 
-use crate::model::config::ModelConfig;
+use crate::model::config::{ModelConfig, RouterBias};
 use crate::model::loaded::{PeerPorts, ServePorts, frame_rows};
-use crate::model::parts::{Mlp, MlpScratch};
+use crate::model::parts::{Mlp, MlpScratch, experts};
 use crate::model::recipe::{ListDims, Recorder};
 use crate::ops::{ExpertBank, Op, PartialList, RouterRule, RowList};
 use crate::program::{BufferId, BufferKind, Dtype, Segment, View};
@@ -38,8 +38,8 @@ pub(in crate::model) struct MixtureBuffers {
     own: (RowList, PartialList),
     work: ExpertWork,
     routed: BufferId,
-    shared: BufferId,
-    mlp: MlpScratch,
+    /// Result and scratch of the shared experts, where the family has them.
+    shared: Option<(BufferId, MlpScratch)>,
     /// Ports by rank.
     pub(in crate::model) peers: Vec<Option<PeerPorts>>,
     /// Ports and scratch of the expert lane.
@@ -58,14 +58,15 @@ impl ExpertWork {
         let mut scratch = |part: &str, cols| {
             recorder.buffer(BufferKind::Scratch, Dtype::F32, &format!("{name}.{part}"), [pairs, cols])
         };
-        Self { middle: scratch("middle", config.expert_width), terms: scratch("terms", config.hidden) }
+        Self { middle: scratch("middle", config.decoder.mixture.width), terms: scratch("terms", config.hidden) }
     }
 }
 
 impl MixtureBuffers {
     pub(in crate::model) fn declare(recorder: &mut Recorder<'_>, config: &ModelConfig, ownership: Ownership) -> Self {
         let rows = recorder.bucket().rows;
-        let dims = ListDims { hidden: config.hidden, top_k: config.router.top_k };
+        let mixture = &config.decoder.mixture;
+        let dims = ListDims { hidden: config.hidden, top_k: mixture.router.top_k };
         let ports = ownership.peers.iter().enumerate().map(|(rank, owned)| {
             owned.as_ref().map(|_| PeerPorts {
                 rows: recorder.row_list(BufferKind::PortOut, &format!("to.{rank}"), rows, dims),
@@ -84,10 +85,10 @@ impl MixtureBuffers {
             (ports, ExpertWork::declare(recorder, "serve", capacity * dims.top_k, config))
         });
         Self {
-            experts: config.experts,
-            rule: config.router.clone(),
+            experts: mixture.experts,
+            rule: mixture.router.clone(),
             hidden: config.hidden,
-            logits: recorder.rows(BufferKind::Scratch, "router.logits", config.experts as usize),
+            logits: recorder.rows(BufferKind::Scratch, "router.logits", mixture.experts as usize),
             expert: recorder.buffer(BufferKind::Scratch, Dtype::U32, "router.expert", [rows, dims.top_k]),
             weight: recorder.rows(BufferKind::Scratch, "router.weight", dims.top_k),
             own: (
@@ -96,8 +97,8 @@ impl MixtureBuffers {
             ),
             work: ExpertWork::declare(recorder, "own", rows * dims.top_k, config),
             routed: recorder.rows(BufferKind::Scratch, "routed", config.hidden),
-            shared: recorder.rows(BufferKind::State, "shared", config.hidden),
-            mlp: MlpScratch::declare(recorder, "shared", config.shared_width),
+            shared: MlpScratch::declare(recorder, "shared", mixture.shared_width)
+                .map(|scratch| (recorder.rows(BufferKind::State, "shared", config.hidden), scratch)),
             ownership,
             peers,
             serve,
@@ -122,9 +123,12 @@ impl MixtureBuffers {
 /// Weights of one mixture layer.
 pub(in crate::model) struct Mixture {
     router: BufferId,
-    bias: Option<BufferId>,
+    /// Part of the logits.
+    router_bias: Option<BufferId>,
+    /// For the choice only.
+    correction: Option<BufferId>,
     bank: ExpertBank,
-    shared: Mlp,
+    shared: Option<Mlp>,
 }
 
 impl Mixture {
@@ -134,23 +138,21 @@ impl Mixture {
         buffers: &MixtureBuffers,
         layer: usize,
     ) -> Result<Self, WeightsError> {
-        let prefix = format!("model.layers.{layer}.mlp");
-        let experts = config.experts as usize;
-        let owned = &buffers.ownership.own;
-        let (hidden, width) = (config.hidden, config.expert_width);
-        let mut bank = |part: &str, shape| {
-            recorder.bank(owned, shape, |expert| format!("{prefix}.experts.{expert}.{part}.weight"))
+        let mixture = &config.decoder.mixture;
+        let prefix = format!("model.layers.{layer}.{}", mixture.prefix);
+        let router = format!("{prefix}.{}", mixture.router_name);
+        let count = mixture.experts as usize;
+        let bank = experts::bind(recorder, config, &buffers.ownership, &prefix)?;
+        let mut bias = |kind, name: &str| {
+            (mixture.router_bias == kind).then(|| recorder.vector(&format!("{router}.{name}"), count)).transpose()
         };
-        let gate = bank("gate_proj", [width, hidden])?;
-        let up = bank("up_proj", [width, hidden])?;
-        let down = bank("down_proj", [hidden, width])?;
-        let bias = format!("{prefix}.gate.e_score_correction_bias");
-        Ok(Self {
-            router: recorder.matrix(&format!("{prefix}.gate.weight"), [experts, hidden])?,
-            bias: config.router_bias.then(|| recorder.vector(&bias, experts)).transpose()?,
-            bank: ExpertBank { owned: owned.clone(), gate, up, down, width },
-            shared: Mlp::bind(recorder, &format!("{prefix}.shared_experts"), hidden, config.shared_width)?,
-        })
+        let correction = bias(RouterBias::Correction, "e_score_correction_bias")?;
+        let router_bias = bias(RouterBias::Linear, "bias")?;
+        let shared = (mixture.shared_width > 0)
+            .then(|| Mlp::bind(recorder, &format!("{prefix}.shared_experts"), config.hidden, mixture.shared_width))
+            .transpose()?;
+        let router = recorder.matrix(&format!("{router}.weight"), [count, config.hidden])?;
+        Ok(Self { router, router_bias, correction, bank, shared })
     }
 
     /// End of `Front(i)`: choices and packed rows for `input`.
@@ -162,8 +164,9 @@ impl Mixture {
     ) {
         let MixtureBuffers { logits, expert, weight, ref ownership, .. } = *buffers;
         let out = View::columns(logits, 0, buffers.experts as usize);
-        recorder.push(Op::Linear { input: View::columns(input, 0, buffers.hidden), weight: self.router, out });
-        recorder.push(Op::Route { logits, bias: self.bias, rule: buffers.rule.clone(), expert, weight });
+        let columns = View::columns(input, 0, buffers.hidden);
+        recorder.push(Op::Linear { input: columns, weight: self.router, bias: self.router_bias, out });
+        recorder.push(Op::Route { logits, bias: self.correction, rule: buffers.rule.clone(), expert, weight });
         let mut pack = |owned: &[Range<u32>], out| {
             recorder.push(Op::PackRows { input, expert, weight, owned: owned.to_vec(), out });
         };
@@ -186,7 +189,9 @@ impl Mixture {
         for op in buffers.experts_over(list, buffers.work, &self.bank, partials) {
             recorder.push(op);
         }
-        self.shared.record(recorder, buffers.mlp, input, buffers.shared);
+        if let (Some(mlp), Some((out, scratch))) = (&self.shared, buffers.shared) {
+            mlp.record(recorder, scratch, input, out);
+        }
     }
 
     /// `Serve(i)`: own experts over a peer's rows.
@@ -203,9 +208,11 @@ impl MixtureBuffers {
     pub(in crate::model) fn record_sum(&self, recorder: &mut Recorder<'_>, residual: BufferId) {
         let peers = self.peers.iter().flatten().map(|ports| (ports.rows, ports.partials));
         let parts = std::iter::once(self.own).chain(peers).collect();
-        let (shared, routed) = (self.shared, self.routed);
+        let routed = self.routed;
         recorder.push(Op::TreeCombine { parts, experts: self.experts, out: routed });
-        recorder.push(Op::Add { a: shared, b: routed, out: routed });
+        if let Some((shared, _)) = self.shared {
+            recorder.push(Op::Add { a: shared, b: routed, out: routed });
+        }
         recorder.push(Op::Add { a: residual, b: routed, out: residual });
     }
 }

@@ -22,10 +22,14 @@ pub(in crate::model) struct MlpScratch {
 }
 
 impl MlpScratch {
-    pub(in crate::model) fn declare(recorder: &mut Recorder<'_>, name: &str, width: usize) -> Self {
+    /// `None` for a width of 0: the model has no such MLP.
+    pub(in crate::model) fn declare(recorder: &mut Recorder<'_>, name: &str, width: usize) -> Option<Self> {
+        if width == 0 {
+            return None;
+        }
         let gate = recorder.rows(BufferKind::Scratch, &format!("{name}.gate"), width);
         let up = recorder.rows(BufferKind::Scratch, &format!("{name}.up"), width);
-        Self { gate, up }
+        Some(Self { gate, up })
     }
 }
 
@@ -52,9 +56,10 @@ impl Mlp {
         let input = View::columns(input, 0, self.hidden);
         let gate = View::columns(scratch.gate, 0, self.width);
         let up = View::columns(scratch.up, 0, self.width);
-        recorder.push(Op::Linear { input, weight: self.gate, out: gate });
-        recorder.push(Op::Linear { input, weight: self.up, out: up });
+        recorder.push(Op::Linear { input, weight: self.gate, bias: None, out: gate });
+        recorder.push(Op::Linear { input, weight: self.up, bias: None, out: up });
         recorder.push(Op::SwiGlu { gate, up, out: gate });
-        recorder.push(Op::Linear { input: gate, weight: self.down, out: View::columns(out, 0, self.hidden) });
+        let out = View::columns(out, 0, self.hidden);
+        recorder.push(Op::Linear { input: gate, weight: self.down, bias: None, out });
     }
 }

@@ -1,8 +1,9 @@
-//! The recipe of DeepSeek V2, V2-Lite, V3 and R1: latent attention, then a dense MLP or a mixture of experts.
+//! The decoder that every family is: embedding, then in each layer attention and a dense MLP or a mixture of experts, then
+//! the head. What differs between families is in its [`Decoder`](super::config::Decoder).
 
 use super::config::ModelConfig;
 use super::loaded::{KV_BLOCK, PeerPorts, ServePorts};
-use super::parts::{Mixture, MixtureBuffers, MlaAttention, MlaShared, Mlp, MlpScratch, Ownership};
+use super::parts::{AttentionShared, LayerAttention, Mixture, MixtureBuffers, Mlp, MlpScratch, Ownership};
 use super::recipe::{Recorder, Recording};
 use crate::ops::Op;
 use crate::program::{Bucket, BufferId, BufferKind, Dtype, Segment, View};
@@ -38,7 +39,7 @@ impl Stream {
     fn declare(recorder: &mut Recorder<'_>, config: &ModelConfig) -> Self {
         Self {
             hidden: config.hidden,
-            eps: config.norm_eps,
+            eps: config.decoder.norm_eps,
             residual: recorder.rows(BufferKind::State, "residual", config.hidden),
             normed: recorder.rows(BufferKind::State, "normed", config.hidden),
             delta: recorder.rows(BufferKind::Scratch, "delta", config.hidden),
@@ -56,13 +57,13 @@ impl Stream {
 }
 
 enum FeedForward {
-    Dense(Mlp),
+    Dense(Mlp, MlpScratch),
     Mixture(Mixture),
 }
 
 struct Layer {
     input_norm: BufferId,
-    attention: MlaAttention,
+    attention: LayerAttention,
     middle_norm: BufferId,
     feed_forward: FeedForward,
 }
@@ -71,23 +72,43 @@ impl Layer {
     fn bind(
         recorder: &mut Recorder<'_>,
         config: &ModelConfig,
-        shared: (&MlaShared, &MixtureBuffers),
+        shared: &SharedParts,
         cache: (Dtype, usize),
         layer: usize,
     ) -> Result<Self, WeightsError> {
-        let (attention, mixture) = shared;
+        let rule = config.decoder.layers[layer];
         let norm = |part: &str| format!("model.layers.{layer}.{part}.weight");
         let mlp = format!("model.layers.{layer}.mlp");
         Ok(Self {
             input_norm: recorder.vector(&norm("input_layernorm"), config.hidden)?,
-            attention: MlaAttention::bind(recorder, attention, layer, cache)?,
+            attention: shared.attention.bind(recorder, layer, rule.window, cache)?,
             middle_norm: recorder.vector(&norm("post_attention_layernorm"), config.hidden)?,
-            feed_forward: if config.is_mixture(layer) {
-                FeedForward::Mixture(Mixture::bind(recorder, config, mixture, layer)?)
-            } else {
-                FeedForward::Dense(Mlp::bind(recorder, &mlp, config.hidden, config.dense_width)?)
+            feed_forward: match (rule.mixture, shared.dense) {
+                (false, Some(scratch)) => {
+                    let width = config.decoder.dense_width;
+                    FeedForward::Dense(Mlp::bind(recorder, &mlp, config.hidden, width)?, scratch)
+                }
+                _ => FeedForward::Mixture(Mixture::bind(recorder, config, &shared.mixture, layer)?),
             },
         })
+    }
+}
+
+/// What the layers share.
+struct SharedParts {
+    attention: AttentionShared,
+    mixture: MixtureBuffers,
+    /// `None` where every layer has experts.
+    dense: Option<MlpScratch>,
+}
+
+impl SharedParts {
+    fn declare(recorder: &mut Recorder<'_>, config: &ModelConfig, ownership: Ownership) -> Self {
+        let all_mixtures = config.decoder.layers.iter().all(|layer| layer.mixture);
+        let attention = AttentionShared::declare(recorder, config);
+        let mixture = MixtureBuffers::declare(recorder, config, ownership);
+        let dense = MlpScratch::declare(recorder, "dense", if all_mixtures { 0 } else { config.decoder.dense_width });
+        Self { attention, mixture, dense }
     }
 }
 
@@ -101,41 +122,40 @@ pub(super) fn record(
     let sharded = options.ownership.peers.len() > 1;
     let cache = (options.kv_dtype, options.kv_blocks as usize * KV_BLOCK);
     let stream = Stream::declare(&mut recorder, config);
-    let attention = MlaShared::declare(&mut recorder, config);
-    let mixture = MixtureBuffers::declare(&mut recorder, config, options.ownership);
-    let dense = MlpScratch::declare(&mut recorder, "dense", config.dense_width);
+    let shared = SharedParts::declare(&mut recorder, config, options.ownership);
     let samples = recorder.buffer(BufferKind::State, Dtype::U32, "samples", [options.bucket.samples, 1]);
     let table = recorder.matrix("model.embed_tokens.weight", [config.vocabulary, config.hidden])?;
     recorder.push(Op::Embed { table, samples, out: stream.residual });
     let mut mixtures = 0;
-    for index in 0..config.layers {
+    for index in 0..config.decoder.layers.len() {
         recorder.set_layer(index);
-        let layer = Layer::bind(&mut recorder, config, (&attention, &mixture), cache, index)?;
+        let layer = Layer::bind(&mut recorder, config, &shared, cache, index)?;
         stream.record_norm(&mut recorder, layer.input_norm);
-        layer.attention.record(&mut recorder, &attention, stream.normed, stream.delta);
+        shared.attention.record(&mut recorder, &layer.attention, stream.normed, stream.delta);
         stream.record_add(&mut recorder);
         stream.record_norm(&mut recorder, layer.middle_norm);
         match &layer.feed_forward {
-            FeedForward::Dense(mlp) => {
-                mlp.record(&mut recorder, dense, stream.normed, stream.delta);
+            FeedForward::Dense(mlp, scratch) => {
+                mlp.record(&mut recorder, *scratch, stream.normed, stream.delta);
                 stream.record_add(&mut recorder);
             }
             FeedForward::Mixture(experts) => {
-                experts.record_routing(&mut recorder, &mixture, stream.normed);
+                let mixture = &shared.mixture;
+                experts.record_routing(&mut recorder, mixture, stream.normed);
                 cut_if(sharded, &mut recorder, Segment::Front(mixtures));
-                experts.record_local(&mut recorder, &mixture, stream.normed);
+                experts.record_local(&mut recorder, mixture, stream.normed);
                 cut_if(sharded, &mut recorder, Segment::Local(mixtures));
-                experts.record_serve(&mut recorder, &mixture, mixtures);
+                experts.record_serve(&mut recorder, mixture, mixtures);
                 mixture.record_sum(&mut recorder, stream.residual);
                 mixtures += 1;
             }
         }
         recorder.push(Op::FiniteCheck { input: stream.residual });
     }
-    recorder.set_layer(config.layers);
+    recorder.set_layer(config.decoder.layers.len());
     record_head(&mut recorder, config, &stream, (table, samples))?;
     recorder.cut(if sharded { Segment::Front(mixtures) } else { Segment::Whole });
-    Ok(Recorded { recording: recorder.finish(), serve: mixture.serve_ports(), peers: mixture.peers })
+    Ok(Recorded { recording: recorder.finish(), serve: shared.mixture.serve_ports(), peers: shared.mixture.peers })
 }
 
 fn cut_if(sharded: bool, recorder: &mut Recorder<'_>, segment: Segment) {
@@ -158,7 +178,7 @@ fn record_head(
     let head =
         if config.tied { table } else { recorder.matrix("lm_head.weight", [config.vocabulary, config.hidden])? };
     recorder.push(Op::GatherSamples { input: stream.residual, out: last });
-    recorder.push(Op::Logits { input: last, norm, eps: config.norm_eps, head, normed, out: logits });
+    recorder.push(Op::Logits { input: last, norm, eps: config.decoder.norm_eps, head, normed, out: logits });
     recorder.push(Op::FiniteCheckSamples { input: logits });
     recorder.push(Op::Sample { logits, samples });
     Ok(())
