@@ -4,6 +4,7 @@
 
 pub mod config;
 pub mod deepseek;
+mod gguf;
 pub mod load;
 pub mod loaded;
 mod parts;

@@ -6,6 +6,7 @@
 mod attend;
 mod cache;
 mod dense;
+mod encoded;
 mod experts;
 mod head;
 mod lanes;

@@ -65,8 +65,23 @@ fn what_is_not_understood_is_refused_by_name_with_what_is_allowed() {
             "architecture \"LlamaForCausalLM\" is not supported; supported: DeepseekV2ForCausalLM, DeepseekV3ForCausalLM",
         ),
         (
+            refusal("quantization_config", json!({"quant_method": "gptq"})),
+            "quantization \"gptq\" is not supported; supported: \"fp8\" in blocks of [128, 128]",
+        ),
+        (
             refusal("quantization_config", json!({"quant_method": "fp8"})),
-            "quantization \"fp8\" is not supported yet; supported: F32, BF16, F16 weights",
+            "fp8 without weight_block_size is not supported; supported: [128, 128]",
+        ),
+        (
+            refusal("quantization_config", json!({"quant_method": "fp8", "weight_block_size": [1, 128]})),
+            "weight_block_size [1,128] is not supported; supported: [128, 128]",
+        ),
+        (
+            refusal(
+                "quantization_config",
+                json!({"quant_method": "fp8", "weight_block_size": [128, 128], "fmt": "e5m2"}),
+            ),
+            "quantization's fmt \"e5m2\" is not supported; supported: \"e4m3\"",
         ),
         (refusal("num_hidden_layers", json!(1_000_000)), "num_hidden_layers is 1000000; 1 to 1024 are allowed"),
         (refusal("hidden_size", Value::Null), "hidden_size is missing"),
@@ -99,4 +114,14 @@ fn v2_never_normalises() {
     assert_eq!(refused, "norm_topk_prob true is not supported for DeepseekV2ForCausalLM; supported: false");
     config["norm_topk_prob"] = json!(false);
     assert_eq!(check(config).unwrap().router.group_score, GroupScore::Max);
+}
+
+#[test]
+fn fp8_in_tiles_of_128_is_read_as_published() {
+    for scale_fmt in [Value::Null, json!("ue8m0")] {
+        let mut config = v3();
+        config["quantization_config"] = json!({"activation_scheme": "dynamic", "fmt": "e4m3", "quant_method": "fp8",
+            "weight_block_size": [128, 128], "scale_fmt": scale_fmt});
+        assert_eq!(check(config), check(v3()));
+    }
 }

@@ -77,9 +77,6 @@ impl Checker<'_> {
                 let hidden = self.bank(bank, list)?;
                 self.weight(bank.gate, owned_count(&bank.owned) * bank.width, hidden)?;
                 self.weight(bank.up, owned_count(&bank.owned) * bank.width, hidden)?;
-                if self.declaration(bank.gate)?.dtype != self.declaration(bank.up)?.dtype {
-                    return self.misuse("gate and up are of different formats".into());
-                }
                 let pairs = self.declaration(list.expert)?.rows;
                 self.table(*out, Dtype::F32, (pairs, bank.width), Write).map(drop)
             }

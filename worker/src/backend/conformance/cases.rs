@@ -10,16 +10,26 @@ use crate::sampling::TokenCounts;
 
 use super::session::{Case, control};
 
-pub(super) const FORMATS: [Dtype; 3] = [Dtype::F32, Dtype::Bf16, Dtype::F16];
+/// Every format that a weight may have.
+pub(super) fn formats() -> Vec<Dtype> {
+    Dtype::ALL.into_iter().filter(|dtype| ![Dtype::U32, Dtype::E8m0].contains(dtype)).collect()
+}
 
 /// (rows, K, N): tails in every direction, and one large enough to be shared by threads.
 const SHAPES: [(usize, usize, usize); 7] =
     [(1, 1, 1), (2, 16, 4), (3, 15, 5), (4, 17, 3), (5, 64, 19), (9, 130, 7), (9, 272, 300)];
 
+/// Whole blocks only; rows of E4M3 reach into a second, ragged tile.
+fn shapes(dtype: Dtype) -> Vec<(usize, usize, usize)> {
+    let block = dtype.block().0;
+    let fitting = SHAPES.into_iter().map(|(rows, k, n)| (rows, k.next_multiple_of(block), n));
+    fitting.skip(if block == 256 { 4 } else { 0 }).collect()
+}
+
 pub(super) fn all() -> Vec<Case> {
     let mut cases = Vec::new();
-    for dtype in FORMATS {
-        for shape in SHAPES {
+    for dtype in formats() {
+        for shape in shapes(dtype) {
             cases.push(embed(dtype, shape));
             cases.push(rms_norm(dtype, shape));
             cases.push(linear(dtype, shape));

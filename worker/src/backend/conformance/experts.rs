@@ -5,7 +5,7 @@ use std::ops::Range;
 use crate::ops::{ExpertBank, GroupScore, Op, PartialList, RouterRule, RowList, Scoring};
 use crate::program::{BufferId, BufferKind, Dtype};
 
-use super::cases::FORMATS;
+use super::cases::formats;
 use super::session::{Case, control};
 
 pub(super) fn all() -> Vec<Case> {
@@ -28,11 +28,16 @@ pub(super) fn all() -> Vec<Case> {
     };
     let mut cases = vec![route(&rule, false, 12), route(&grouped, false, 24), route(&v3, true, 24), pack()];
     cases.push(route(&RouterRule { normalise: true, ..rule }, true, 5));
-    for dtype in FORMATS {
-        cases.push(grouped_experts(dtype, 16, 8));
-        cases.push(grouped_experts(dtype, 37, 21));
-        cases.push(grouped_experts(dtype, 160, 96));
+    for dtype in formats() {
+        for (hidden, width) in [(16, 8), (37, 21), (160, 144)] {
+            let whole = |cols: usize| cols.next_multiple_of(dtype.block().0);
+            let tested = if hidden == 37 { "grouped_down" } else { "grouped_gate_up" };
+            cases.push(grouped_experts(tested, [dtype; 3], whole(hidden), whole(width)));
+        }
     }
+    // As files mix them.
+    cases.push(grouped_experts("grouped_gate_up", [Dtype::Q4K, Dtype::Q5K, Dtype::Q6K], 256, 256));
+    cases.push(grouped_experts("grouped_gate_up", [Dtype::Bf16, Dtype::Q8_0, Dtype::F16], 32, 32));
     cases
 }
 
@@ -92,14 +97,14 @@ fn pack() -> Case {
 }
 
 /// Pack, gate and up, down, partial sums and their combination, all owned here.
-fn grouped_experts(dtype: Dtype, hidden: usize, width: usize) -> Case {
+fn grouped_experts(tested: &'static str, dtypes: [Dtype; 3], hidden: usize, width: usize) -> Case {
     let rows = 9;
-    let tested = if hidden == 37 { "grouped_down" } else { "grouped_gate_up" };
-    let mut case = Case::new(tested, format!("{dtype:?} {rows}×{hidden}×{width}"), control(rows));
+    let mut case = Case::new(tested, format!("{dtypes:?} {rows}×{hidden}×{width}"), control(rows));
     let owned = vec![0..7, 7..12];
     let (list, _) = packed(&mut case, &owned, hidden);
-    let (gate, up) = (case.weight(dtype, 12 * width, hidden), case.weight(dtype, 12 * width, hidden));
-    let down = case.weight(dtype, 12 * hidden, width);
+    let gate = case.stack(dtypes[0], width, (12 * width, hidden));
+    let up = case.stack(dtypes[1], width, (12 * width, hidden));
+    let down = case.stack(dtypes[2], hidden, (12 * hidden, width));
     let bank = ExpertBank { owned: owned.clone(), gate, up, down, width };
     let middle = case.output(Dtype::F32, rows * 3, width);
     let terms = case.declare(BufferKind::PortOut, Dtype::F32, (rows * 3, hidden), Vec::new());
