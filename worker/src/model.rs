@@ -6,6 +6,7 @@ pub mod config;
 mod decoder;
 mod families;
 mod fields;
+mod gguf;
 pub mod load;
 pub mod loaded;
 mod parts;

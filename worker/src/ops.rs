@@ -1,7 +1,8 @@
 //! Every op of a [`Program`](crate::program::Program): shapes, dtypes and meaning. Their f64 meaning as code is `oracle`.
 //!
 //! R is the number of live rows of the run ([`Control::rows`](crate::backend::Control::rows)), unless an op says otherwise.
-//! Activations are F32; a weight is F32, BF16 or F16 and is widened exactly before it is multiplied.
+//! Activations are F32; a weight is F32, BF16, F16, or in a block format or E4M3 under tile scales, whose F32 value is what
+//! [`Dtype::widen`](crate::program::Dtype::widen) and [`Scales`](crate::program::Scales) say: it is multiplied as that F32.
 //! A row's result depends on that row alone: never on R, on its neighbours, or on threads.
 
 mod lists;

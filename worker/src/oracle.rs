@@ -9,10 +9,10 @@ mod experts;
 mod head;
 mod route;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::backend::{Control, KV_BLOCK, Report};
-use crate::formats::{bf16, f16};
+use crate::formats::e4m3::TILE;
 use crate::ops::Op;
 use crate::program::{BufferDecl, BufferId, Dtype, Program, View};
 
@@ -20,6 +20,8 @@ use crate::program::{BufferDecl, BufferId, Dtype, Program, View};
 #[derive(Debug, Clone, Default)]
 pub struct Memory {
     buffers: BTreeMap<BufferId, (BufferDecl, Vec<f64>)>,
+    /// Weights that have met their scales.
+    scaled: BTreeSet<BufferId>,
 }
 
 impl Memory {
@@ -34,10 +36,32 @@ impl Memory {
     /// When the buffer is unknown or smaller.
     pub fn load(&mut self, id: BufferId, bytes: &[u8]) {
         let (decl, values) = self.buffers.get_mut(&id).expect("should be allocated");
-        let pieces = bytes.chunks_exact(decl.dtype.bytes());
-        assert!(pieces.len() <= values.len(), "{} should have room", decl.name);
-        for (value, piece) in values.iter_mut().zip(pieces) {
-            *value = decode(decl.dtype, piece);
+        let (numbers, size) = decl.dtype.block();
+        let mut widened = vec![0.0; bytes.len() / size * numbers];
+        assert!(widened.len() <= values.len(), "{} should have room", decl.name);
+        if decl.dtype == Dtype::U32 {
+            // Not every id is an F32.
+            let words = bytes.as_chunks::<4>().0.iter().map(|&word| f64::from(u32::from_le_bytes(word)));
+            values.iter_mut().zip(words).for_each(|(value, word)| *value = word);
+        } else {
+            decl.dtype.widen(bytes, &mut widened);
+            values.iter_mut().zip(&widened).for_each(|(value, &x)| *value = f64::from(x));
+        }
+        self.scaled.remove(&id);
+    }
+
+    /// Multiplies E4M3 weights by the scales of their tiles, once: the products are F32 by definition.
+    fn apply_scales(&mut self) {
+        for id in self.buffers.keys().copied().collect::<Vec<_>>() {
+            let BufferDecl { rows, cols, scales, .. } = *self.decl(id);
+            let Some(scales) = scales.filter(|_| self.scaled.insert(id)) else { continue };
+            for row in 0..rows {
+                let factors = self.row(scales.buffer, scales.row_of(row)).to_vec();
+                let scaled = |col: usize, x: f64| f64::from(x as f32 * factors[col / TILE] as f32);
+                let product: Vec<f64> = self.row(id, row).iter().enumerate().map(|(col, &x)| scaled(col, x)).collect();
+                assert_eq!(product.len(), cols);
+                self.set_row(id, row, &product);
+            }
         }
     }
 
@@ -83,15 +107,6 @@ impl Memory {
     }
 }
 
-fn decode(dtype: Dtype, bytes: &[u8]) -> f64 {
-    match dtype {
-        Dtype::F32 => f64::from(f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])),
-        Dtype::U32 => f64::from(u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])),
-        Dtype::Bf16 => f64::from(bf16::widen(u16::from_le_bytes([bytes[0], bytes[1]]))),
-        Dtype::F16 => f64::from(f16::widen(u16::from_le_bytes([bytes[0], bytes[1]]))),
-    }
-}
-
 /// One run of a program: the memory it changes, and what the host wrote.
 struct Walk<'a> {
     memory: &'a mut Memory,
@@ -104,6 +119,7 @@ struct Walk<'a> {
 /// # Panics
 /// When the program, the buffers and the control do not fit together.
 pub fn run(program: &Program, memory: &mut Memory, control: &Control) -> Report {
+    memory.apply_scales();
     let mut walk = Walk { memory, control, report: Report::default() };
     for step in &program.steps {
         walk.step(&step.op, step.layer);

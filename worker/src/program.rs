@@ -3,6 +3,11 @@
 //! A backend turns a program into something it can run again and again: a walk over a pool, a captured graph, one
 //! encoder. Never holds numbers, devices or requests.
 
+mod dtype;
+
+pub use dtype::Dtype;
+
+use crate::formats::e4m3::TILE;
 use crate::ops::Op;
 
 /// Number of a buffer within one loaded model; declared by the recipe, honoured by every backend.
@@ -26,30 +31,6 @@ pub enum BufferKind {
     PortIn,
 }
 
-/// Element type of a buffer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Dtype {
-    /// IEEE binary32.
-    F32,
-    /// bfloat16.
-    Bf16,
-    /// IEEE binary16.
-    F16,
-    /// Unsigned 32-bit, for ids and counts.
-    U32,
-}
-
-impl Dtype {
-    /// Bytes of one element.
-    #[must_use]
-    pub fn bytes(self) -> usize {
-        match self {
-            Self::F32 | Self::U32 => 4,
-            Self::Bf16 | Self::F16 => 2,
-        }
-    }
-}
-
 /// Declaration of a buffer: `rows × cols` elements, row-major, without padding.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BufferDecl {
@@ -61,15 +42,43 @@ pub struct BufferDecl {
     pub dtype: Dtype,
     /// Capacity in rows; the live rows of a run come from the [`Control`](crate::backend::Control) or from a `len` buffer.
     pub rows: usize,
-    /// Elements of a row.
+    /// Elements of a row; whole blocks of the dtype.
     pub cols: usize,
+    /// Of an E4M3 weight: what its tiles are multiplied by.
+    pub scales: Option<Scales>,
+}
+
+/// The companion of an E4M3 weight: one scale for every 128 × 128 tile, ragged at the lower and right edges.
+///
+/// The weight is a stack of matrices of `rows` rows; each has its own ⌈rows/128⌉ × ⌈cols/128⌉ tiles, stacked alike.
+/// A weight's value is e4m3 · scale, one F32 product.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Scales {
+    /// F32, BF16, F16 or E8M0 \[matrices · ⌈rows/128⌉, ⌈cols/128⌉\].
+    pub buffer: BufferId,
+    /// Rows of one matrix of the stack.
+    pub rows: usize,
+}
+
+impl Scales {
+    /// Row of the companion that scales `row` of the weight.
+    #[must_use]
+    pub fn row_of(self, row: usize) -> usize {
+        row / self.rows * self.rows.div_ceil(TILE) + row % self.rows / TILE
+    }
+
+    /// Rows and columns of the companion of a weight of `rows` × `cols`.
+    #[must_use]
+    pub fn shape(self, rows: usize, cols: usize) -> (usize, usize) {
+        (rows.div_ceil(self.rows) * self.rows.div_ceil(TILE), cols.div_ceil(TILE))
+    }
 }
 
 impl BufferDecl {
     /// Size in bytes.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.rows * self.cols * self.dtype.bytes()
+        self.dtype.bytes_of(self.rows * self.cols)
     }
 }
 

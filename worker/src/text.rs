@@ -4,6 +4,8 @@
 
 mod detokenizer;
 mod files;
+mod gguf;
+mod pretokenizers;
 mod stop;
 mod template;
 mod tokenizer;
@@ -16,6 +18,10 @@ pub use stop::{StopMatcher, Stopped};
 pub use template::ChatMessage;
 use template::ChatTemplate;
 use tokenizer::Tokenizer;
+
+use crate::weights::WeightsError;
+use crate::weights::checkpoint::gguf_of;
+use crate::weights::gguf::{Metadata, read_metadata};
 
 /// Why text could not become tokens, or a folder's text files could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -72,13 +78,58 @@ pub struct ModelText {
 
 impl ModelText {
     /// Reads `tokenizer.json`, `tokenizer_config.json`, `chat_template.jinja`, `generation_config.json` and
-    /// `config.json` of `directory`. All but the last may be absent.
+    /// `config.json` of `directory`. All but the last may be absent. A GGUF file says all of it in its metadata, but
+    /// what lies beside it counts more.
     ///
     /// # Errors
     /// [`TextError`] when a file is present and not usable.
     pub fn load(directory: &Path) -> Result<Self, TextError> {
-        let said = files::read(directory)?;
-        let tokenizer = Tokenizer::load(directory)?.map(Arc::new);
+        let unreadable =
+            |error: WeightsError| TextError::Invalid { path: directory.to_owned(), problem: error.to_string() };
+        match gguf_of(directory).map_err(unreadable)? {
+            None => Self::new(files::read(directory)?, Tokenizer::load(directory)?),
+            Some(path) => Self::of_gguf(&path, &read_metadata(&path).map_err(unreadable)?),
+        }
+    }
+
+    /// The text of GGUF metadata alone.
+    ///
+    /// # Errors
+    /// [`TextError`], naming the key at fault.
+    pub fn of_metadata(metadata: &Metadata) -> Result<Self, TextError> {
+        let path = Path::new("GGUF metadata");
+        let invalid = |problem: String| TextError::Invalid { path: path.to_owned(), problem };
+        let said = gguf::said(metadata).map_err(invalid)?;
+        let file = gguf::tokenizer(metadata).map_err(invalid)?;
+        let tokenizer = file.map(|file| Tokenizer::parse(path, &file.to_string())).transpose()?;
+        Self::new(said, tokenizer)
+    }
+
+    /// The content of a `tokenizer.json` alone: no template, no BOS.
+    ///
+    /// # Errors
+    /// [`TextError`] when it is not usable.
+    pub fn of_tokenizer(file: &str) -> Result<Self, TextError> {
+        Self::new(files::Said::default(), Some(Tokenizer::parse(Path::new("tokenizer.json"), file)?))
+    }
+
+    fn of_gguf(path: &Path, metadata: &Metadata) -> Result<Self, TextError> {
+        let invalid = |problem: String| TextError::Invalid { path: path.to_owned(), problem };
+        let beside = path.parent().unwrap_or_else(|| Path::new("."));
+        let own = gguf::said(metadata).map_err(invalid)?;
+        let said = files::read(beside)?.or(own);
+        let tokenizer = match Tokenizer::load(beside)? {
+            Some(tokenizer) => Some(tokenizer),
+            None => {
+                let file = gguf::tokenizer(metadata).map_err(invalid)?;
+                file.map(|file| Tokenizer::parse(path, &file.to_string())).transpose()?
+            }
+        };
+        Self::new(said, tokenizer)
+    }
+
+    fn new(said: files::Said, tokenizer: Option<Tokenizer>) -> Result<Self, TextError> {
+        let tokenizer = tokenizer.map(Arc::new);
         let id = |token: &Option<String>| {
             tokenizer.as_ref().zip(token.as_ref()).and_then(|(tokenizer, token)| tokenizer.id(token))
         };

@@ -3,9 +3,14 @@
 //! Never trusts a size, never maps a file, never knows what a tensor means.
 
 pub mod checkpoint;
+mod entry;
+pub mod gguf;
+mod paired;
 pub mod safetensors;
 
 use std::path::PathBuf;
+
+pub use entry::Entry;
 
 /// Why a model's files cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -20,9 +25,7 @@ pub enum WeightsError {
         source: std::io::Error,
     },
     /// The directory holds no weights in a format that is read.
-    #[error(
-        "{0} holds neither model.safetensors nor model.safetensors.index.json; other formats are not supported yet"
-    )]
+    #[error("{0} holds neither model.safetensors nor model.safetensors.index.json nor a .gguf file")]
     NoWeights(PathBuf),
     /// The header or the index contradicts itself or the file.
     #[error("{path}: {problem}")]
@@ -46,7 +49,9 @@ pub enum WeightsError {
         expected: Vec<usize>,
     },
     /// An element type that no backend computes with yet.
-    #[error("tensor {name} is stored as {found}; supported: F32, BF16, F16")]
+    #[error(
+        "tensor {name} is stored as {found}; supported: F32, BF16, F16, F8_E4M3, GGUF's Q8_0, Q4_0, Q5_0, Q5_1, IQ4_NL, Q4_K, Q5_K, Q6_K, MXFP4"
+    )]
     Dtype {
         /// The tensor.
         name: String,
@@ -58,7 +63,7 @@ pub enum WeightsError {
     NotFinite {
         /// The tensor.
         name: String,
-        /// First such element.
+        /// First such element; of a block, its first.
         element: usize,
     },
 }

@@ -119,6 +119,22 @@ impl<'a> Checker<'a> {
         Ok(decl)
     }
 
+    /// The companion of an E4M3 weight has a scale for each of its tiles.
+    fn scales(&mut self, weight: &BufferDecl) -> Result<(), BackendError> {
+        let Some(scales) = weight.scales else { return Ok(()) };
+        if weight.dtype != Dtype::E4m3 || scales.rows == 0 {
+            return self.misuse(format!("{} is {:?} and cannot have tile scales", weight.name, weight.dtype));
+        }
+        let decl = self.touch(scales.buffer, Access::Read)?;
+        let shape = scales.shape(weight.rows, weight.cols);
+        let known = matches!(decl.dtype, Dtype::F32 | Dtype::Bf16 | Dtype::F16 | Dtype::E8m0);
+        if !known || decl.kind != BufferKind::Weight || (decl.rows, decl.cols) != shape {
+            let is = (decl.kind, decl.dtype, decl.rows, decl.cols);
+            return self.misuse(format!("{} is {is:?}; needed: a weight of {shape:?} scales", decl.name));
+        }
+        Ok(())
+    }
+
     /// A weight of at least `rows` rows of exactly `cols` elements in a format that is not refused.
     fn weight(&mut self, id: BufferId, rows: usize, cols: usize) -> Result<&'a BufferDecl, BackendError> {
         let decl = self.touch(id, Access::Read)?;
@@ -127,6 +143,11 @@ impl<'a> Checker<'a> {
             let is = (decl.kind, decl.rows, decl.cols);
             return self.misuse(format!("{} is {is:?}; needed: a weight of ≥ {rows} × {cols}", decl.name));
         }
+        if decl.dtype.checked_bytes(decl.cols).is_none() {
+            let block = decl.dtype.block().0;
+            return self.misuse(format!("{} has {cols} columns, which are no whole blocks of {block}", decl.name));
+        }
+        self.scales(decl)?;
         Ok(decl)
     }
 

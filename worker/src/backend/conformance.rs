@@ -18,7 +18,6 @@ use super::cpu::{CpuBackend, CpuOptions, Level};
 use super::{Backend, Report};
 use crate::ops::Op;
 use crate::oracle;
-use crate::program::Dtype;
 
 use session::{Case, Outputs, Session};
 
@@ -121,6 +120,18 @@ fn the_bits_of_a_row_depend_on_neither_chunks_nor_neighbours() {
 }
 
 #[test]
+fn encoded_weights_give_the_bits_of_the_f32_numbers_that_they_stand_for() {
+    let encoded = |case: &Case| case.formats().any(|dtype| dtype.block().1 != 4);
+    for case in all_cases().into_iter().filter(encoded) {
+        let twin = case.decoded();
+        for level in levels() {
+            let (ours, meant) = (run_whole(&case, &cpu(2, level)), run_whole(&twin, &cpu(2, level)));
+            assert!(ours == meant, "{} at {level}", case.name);
+        }
+    }
+}
+
+#[test]
 fn no_op_and_no_weight_format_goes_without_a_case() {
     let covered: BTreeSet<&str> = all_cases().iter().flat_map(|case| case.steps.iter().map(Op::name)).collect();
     assert_eq!(covered, BTreeSet::from(Op::NAMES));
@@ -129,7 +140,7 @@ fn no_op_and_no_weight_format_goes_without_a_case() {
         .flat_map(|case| case.formats().map(|dtype| (format!("{dtype:?}"), case.tested)).collect::<Vec<_>>())
         .collect();
     for op in ["embed", "rms_norm", "linear", "per_head_matmul", "grouped_gate_up", "grouped_down", "logits"] {
-        for dtype in [Dtype::F32, Dtype::Bf16, Dtype::F16] {
+        for dtype in cases::formats() {
             assert!(formats.contains(&(format!("{dtype:?}"), op)), "{op} over {dtype:?}");
         }
     }

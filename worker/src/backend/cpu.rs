@@ -6,6 +6,7 @@
 mod attend;
 mod cache;
 mod dense;
+mod encoded;
 mod epilogue;
 mod experts;
 mod head;

@@ -67,4 +67,22 @@ limits! {
     QUEUE = "--queue", 1.0, 65_536.0, "requests";
     /// The name that clients use.
     MODEL_NAME = "--model-name", 1.0, 253.0, "bytes";
+    /// Of one safetensors file.
+    SAFETENSORS_HEADER = "safetensors header", 2.0, 16_777_216.0, "bytes";
+    /// `model.safetensors.index.json`.
+    SAFETENSORS_INDEX = "safetensors index", 2.0, 67_108_864.0, "bytes";
+    /// Of one tensor; GGUF has at least one.
+    TENSOR_DIMENSIONS = "dimensions of a tensor", 0.0, 4.0, "";
+    /// Everything before the data of one GGUF file.
+    GGUF_HEADER = "GGUF header", 24.0, 67_108_864.0, "bytes";
+    /// Of one GGUF file.
+    GGUF_KEYS = "GGUF metadata keys", 0.0, 65_536.0, "";
+    /// Of one GGUF file.
+    GGUF_TENSORS = "GGUF tensors", 0.0, 65_536.0, "";
+    /// Of a key or a tensor.
+    GGUF_NAME = "GGUF name", 1.0, 256.0, "bytes";
+    /// A power of two.
+    GGUF_ALIGNMENT = "GGUF alignment", 8.0, 65_536.0, "bytes";
+    /// Files of one model.
+    GGUF_SPLITS = "GGUF splits", 1.0, 1024.0, "files";
 }

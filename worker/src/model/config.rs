@@ -10,6 +10,8 @@ use super::fields::required;
 use super::raw::RawConfig;
 use super::rope::RopeRule;
 use crate::ops::{Activation, RouterRule};
+use crate::weights::checkpoint::gguf_of;
+use crate::weights::gguf::{self, Gguf};
 
 const MAX_CONFIG_BYTES: u64 = 1 << 20;
 
@@ -164,11 +166,15 @@ pub enum ExpertTensors {
 }
 
 impl ModelConfig {
-    /// Reads `config.json` of `directory`; returns its bytes too, for the digest.
+    /// Reads `config.json` of `directory`, or what a GGUF file says instead; returns its bytes too, for the digest.
     ///
     /// # Errors
     /// [`ModelError::Io`] or [`ModelError::Config`], naming the field and what is allowed.
     pub fn read(directory: &Path) -> Result<(Self, Vec<u8>), ModelError> {
+        if let Some(path) = gguf_of(directory)? {
+            let refused = |problem: String| ModelError::Config { path: path.clone(), problem };
+            return Self::of_gguf(&gguf::open(&path)?).map_err(refused);
+        }
         let path = directory.join("config.json");
         let io = |source| ModelError::Io { path: path.clone(), source };
         let refused = |problem: String| ModelError::Config { path: path.clone(), problem };
@@ -177,9 +183,25 @@ impl ModelConfig {
             return Err(refused(format!("{len} bytes; at most {MAX_CONFIG_BYTES} are allowed")));
         }
         let bytes = std::fs::read(&path).map_err(io)?;
-        let raw = serde_json::from_slice(&bytes).map_err(|error| refused(format!("not a model config: {error}")))?;
-        let config = Self::check(&raw).map_err(refused)?;
-        Ok((config, bytes))
+        Ok((Self::parse(&bytes).map_err(refused)?, bytes))
+    }
+
+    /// The config that `bytes`, the content of a `config.json`, describe.
+    ///
+    /// # Errors
+    /// The field at fault and what is allowed.
+    pub fn parse(bytes: &[u8]) -> Result<Self, String> {
+        let raw = serde_json::from_slice(bytes).map_err(|error| format!("not a model config: {error}"))?;
+        Self::check(&raw)
+    }
+
+    /// The config of a GGUF model, and the `config.json` that says the same.
+    ///
+    /// # Errors
+    /// The key or field at fault and what is allowed.
+    pub fn of_gguf(model: &Gguf) -> Result<(Self, Vec<u8>), String> {
+        let bytes = super::gguf::config(model)?.to_string().into_bytes();
+        Ok((Self::parse(&bytes)?, bytes))
     }
 
     fn check(raw: &RawConfig) -> Result<Self, String> {
@@ -201,14 +223,43 @@ impl ModelConfig {
 /// What no family has.
 fn refuse_unsupported(raw: &RawConfig) -> Result<(), String> {
     if let Some(quantization) = &raw.quantization_config {
-        let method = quantization.get("quant_method").and_then(|method| method.as_str()).unwrap_or("unnamed");
-        return Err(format!("quantization {method:?} is not supported yet; supported: F32, BF16, F16 weights"));
+        let of_gpt_oss = raw.architectures.iter().flatten().any(|name| name == "GptOssForCausalLM");
+        check_quantization(quantization, of_gpt_oss)?;
     }
     if let Some(act) = raw.hidden_act.as_deref().filter(|act| *act != "silu") {
         return Err(format!("hidden_act {act:?} is not supported; supported: \"silu\""));
     }
     if raw.mlp_bias == Some(true) {
         return Err("mlp_bias true is not supported; supported: false".to_owned());
+    }
+    Ok(())
+}
+
+/// FP8 weights in tiles of 128 × 128, whose activations nobody has to round; MXFP4 experts as gpt-oss stores them.
+/// Whatever is not stored so is found by its type.
+fn check_quantization(quantization: &serde_json::Value, of_gpt_oss: bool) -> Result<(), String> {
+    let text = |field: &str| quantization.get(field).and_then(|value| value.as_str());
+    let method = text("quant_method").unwrap_or("unnamed");
+    match method {
+        "mxfp4" if of_gpt_oss => return Ok(()),
+        "fp8" => {}
+        _ => {
+            let supported = "\"fp8\" in blocks of [128, 128], and \"mxfp4\" of GptOssForCausalLM";
+            return Err(format!("quantization {method:?} is not supported; supported: {supported}"));
+        }
+    }
+    match quantization.get("weight_block_size") {
+        Some(size) if *size == serde_json::json!([128, 128]) => {}
+        Some(size) => return Err(format!("weight_block_size {size} is not supported; supported: [128, 128]")),
+        None => return Err("fp8 without weight_block_size is not supported; supported: [128, 128]".to_owned()),
+    }
+    let fields =
+        [("fmt", ["e4m3", "e4m3"]), ("activation_scheme", ["dynamic", "none"]), ("scale_fmt", ["ue8m0", "float"])];
+    for (field, known) in fields {
+        if let Some(value) = text(field).filter(|value| !known.contains(value)) {
+            let [first, _] = known;
+            return Err(format!("quantization's {field} {value:?} is not supported; supported: {first:?}"));
+        }
     }
     Ok(())
 }

@@ -117,8 +117,24 @@ fn what_is_not_understood_is_refused_by_name_with_what_is_allowed() {
              Qwen3MoeForCausalLM, MixtralForCausalLM, OlmoeForCausalLM, GptOssForCausalLM",
         ),
         (
+            refusal("quantization_config", json!({"quant_method": "gptq"})),
+            "quantization \"gptq\" is not supported; supported: \"fp8\" in blocks of [128, 128], and \"mxfp4\" of \
+             GptOssForCausalLM",
+        ),
+        (
             refusal("quantization_config", json!({"quant_method": "fp8"})),
-            "quantization \"fp8\" is not supported yet; supported: F32, BF16, F16 weights",
+            "fp8 without weight_block_size is not supported; supported: [128, 128]",
+        ),
+        (
+            refusal("quantization_config", json!({"quant_method": "fp8", "weight_block_size": [1, 128]})),
+            "weight_block_size [1,128] is not supported; supported: [128, 128]",
+        ),
+        (
+            refusal(
+                "quantization_config",
+                json!({"quant_method": "fp8", "weight_block_size": [128, 128], "fmt": "e5m2"}),
+            ),
+            "quantization's fmt \"e5m2\" is not supported; supported: \"e4m3\"",
         ),
         (refusal("num_hidden_layers", json!(1_000_000)), "num_hidden_layers is 1000000; 1 to 1024 are allowed"),
         (refusal("hidden_size", Value::Null), "hidden_size is missing"),
@@ -264,11 +280,22 @@ fn what_a_family_does_not_have_is_refused_by_name_with_what_is_allowed() {
         ),
         (with(gpt_oss(), "swiglu_limit", json!(0.0)), "swiglu_limit is 0; above 0 and below 1e6 is allowed"),
         (
-            with(gpt_oss(), "quantization_config", json!({"quant_method": "mxfp4"})),
-            "quantization \"mxfp4\" is not supported yet; supported: F32, BF16, F16 weights",
+            with(gpt_oss(), "quantization_config", json!({"quant_method": "awq"})),
+            "quantization \"awq\" is not supported; supported: \"fp8\" in blocks of [128, 128], and \"mxfp4\" of \
+             GptOssForCausalLM",
         ),
     ];
     for (config, expected) in table {
         assert_eq!(check(config).unwrap_err(), expected);
+    }
+}
+
+#[test]
+fn fp8_in_tiles_of_128_is_read_as_published() {
+    for scale_fmt in [Value::Null, json!("ue8m0")] {
+        let mut config = v3();
+        config["quantization_config"] = json!({"activation_scheme": "dynamic", "fmt": "e4m3", "quant_method": "fp8",
+            "weight_block_size": [128, 128], "scale_fmt": scale_fmt});
+        assert_eq!(check(config), check(v3()));
     }
 }

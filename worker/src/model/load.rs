@@ -22,7 +22,7 @@ use crate::weights::checkpoint::Checkpoint;
 /// Which part of which model to load, and for how much work.
 #[derive(Debug, Clone)]
 pub struct LoadOptions {
-    /// Directory in Hugging Face layout.
+    /// Directory in Hugging Face layout, or a GGUF file, or a directory with one.
     pub directory: PathBuf,
     /// This shard.
     pub rank: usize,

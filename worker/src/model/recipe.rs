@@ -5,7 +5,7 @@
 use std::ops::Range;
 
 use crate::ops::{Op, PartialList, RowList};
-use crate::program::{Bucket, BufferDecl, BufferId, BufferKind, Dtype, Program, Segment, Step};
+use crate::program::{Bucket, BufferDecl, BufferId, BufferKind, Dtype, Program, Scales, Segment, Step};
 use crate::weights::WeightsError;
 use crate::weights::checkpoint::Checkpoint;
 
@@ -108,13 +108,19 @@ impl<'a> Recorder<'a> {
     pub fn buffer(&mut self, kind: BufferKind, dtype: Dtype, name: &str, shape: [usize; 2]) -> BufferId {
         let id = u32::try_from(self.recording.buffers.len()).expect("should fit: far fewer buffers than u32::MAX");
         let [rows, cols] = shape;
-        self.recording.buffers.push(BufferDecl { name: name.to_owned(), kind, dtype, rows, cols });
+        self.recording.buffers.push(BufferDecl { name: name.to_owned(), kind, dtype, rows, cols, scales: None });
         BufferId(id)
     }
 
     /// An F32 buffer with a row per row of the bucket.
     pub fn rows(&mut self, kind: BufferKind, name: &str, cols: usize) -> BufferId {
         self.buffer(kind, Dtype::F32, name, [self.bucket.rows, cols])
+    }
+
+    /// Whether the files have a tensor of this name.
+    #[must_use]
+    pub fn has(&self, tensor: &str) -> bool {
+        self.checkpoint.has(tensor)
     }
 
     /// Binds a dense matrix.
@@ -136,14 +142,49 @@ impl<'a> Recorder<'a> {
     fn dense(&mut self, tensor: &str, found: &[usize], shape: [usize; 2]) -> Result<BufferId, WeightsError> {
         let dtype = self.checkpoint.tensor(tensor, found)?;
         let buffer = self.buffer(BufferKind::Weight, dtype, tensor, shape);
-        self.recording.bindings.push(Binding {
-            tensor: tensor.to_owned(),
-            buffer,
-            offset: 0,
-            part: Part::Whole,
-            scope: Scope::Dense,
-        });
+        self.bind(tensor.to_owned(), buffer, 0, Scope::Dense);
+        if dtype == Dtype::E4m3 {
+            self.scales((buffer, shape[0]), &[tensor.to_owned()], Scope::Dense)?;
+        }
         Ok(buffer)
+    }
+
+    fn bind(&mut self, tensor: String, buffer: BufferId, offset: usize, scope: Scope) {
+        self.recording.bindings.push(Binding { tensor, buffer, offset, part: Part::Whole, scope });
+    }
+
+    /// Binds the tile scales of `weight`, a stack of E4M3 `matrices` of as many rows each.
+    fn scales(&mut self, weight: (BufferId, usize), matrices: &[String], scope: Scope) -> Result<(), WeightsError> {
+        let (weight, rows) = weight;
+        let decl = &self.recording.buffers[weight.0 as usize];
+        let mut scales = Scales { buffer: weight, rows };
+        let ((one, cols), (all, _)) = (scales.shape(rows, decl.cols), scales.shape(decl.rows, decl.cols));
+        let names: Vec<String> = matrices.iter().map(|matrix| format!("{matrix}_scale_inv")).collect();
+        let dtype = self.alike(&names, &[one, cols], Dtype::F32)?;
+        if ![Dtype::F32, Dtype::Bf16, Dtype::F16, Dtype::E8m0].contains(&dtype) {
+            let found = format!("{dtype:?}, which is no type of a scale");
+            return Err(WeightsError::Dtype { name: names[0].clone(), found });
+        }
+        scales.buffer = self.buffer(BufferKind::Weight, dtype, &format!("{}.scales", matrices[0]), [all, cols]);
+        for (index, name) in names.into_iter().enumerate() {
+            self.bind(name, scales.buffer, index * dtype.bytes_of(one * cols), scope);
+        }
+        self.recording.buffers[weight.0 as usize].scales = Some(scales);
+        Ok(())
+    }
+
+    /// The one element type of some tensors of one shape; `none` when there are no tensors.
+    fn alike(&self, names: &[String], shape: &[usize], none: Dtype) -> Result<Dtype, WeightsError> {
+        let mut dtype = None;
+        for name in names {
+            let found = self.checkpoint.tensor(name, shape)?;
+            let first = *dtype.get_or_insert(found);
+            if found != first {
+                let found = format!("{found:?} beside {first:?} of the same layer");
+                return Err(WeightsError::Dtype { name: name.clone(), found });
+            }
+        }
+        Ok(dtype.unwrap_or(none))
     }
 
     /// Binds one matrix per owned expert, stacked in ascending order; `name(e)` is the tensor of expert e.
@@ -156,22 +197,38 @@ impl<'a> Recorder<'a> {
         shape: [usize; 2],
         name: impl Fn(u32) -> String,
     ) -> Result<BufferId, WeightsError> {
+        self.bank_of(owned, &shape, shape, name)
+    }
+
+    /// Binds one vector per owned expert, a row each.
+    ///
+    /// # Errors
+    /// As [`Recorder::bank`].
+    pub fn vector_bank(
+        &mut self,
+        owned: &[Range<u32>],
+        len: usize,
+        name: impl Fn(u32) -> String,
+    ) -> Result<BufferId, WeightsError> {
+        self.bank_of(owned, &[len], [1, len], name)
+    }
+
+    fn bank_of(
+        &mut self,
+        owned: &[Range<u32>],
+        found: &[usize],
+        [rows, cols]: [usize; 2],
+        name: impl Fn(u32) -> String,
+    ) -> Result<BufferId, WeightsError> {
         let experts: Vec<u32> = owned.iter().cloned().flatten().collect();
-        let [rows, cols] = shape;
-        let mut dtypes = experts.iter().map(|&expert| self.checkpoint.tensor(&name(expert), &shape));
-        let dtype = dtypes.next().transpose()?.unwrap_or(Dtype::F32);
-        for (index, other) in dtypes.enumerate() {
-            let other = other?;
-            if other != dtype {
-                let found = format!("{other:?} beside {dtype:?} of the same layer");
-                return Err(WeightsError::Dtype { name: name(experts[index + 1]), found });
-            }
-        }
+        let names: Vec<String> = experts.iter().map(|&expert| name(expert)).collect();
+        let dtype = self.alike(&names, found, Dtype::F32)?;
         let buffer = self.buffer(BufferKind::Weight, dtype, &name(0), [experts.len() * rows, cols]);
-        for (index, &expert) in experts.iter().enumerate() {
-            let offset = index * rows * cols * dtype.bytes();
-            let (tensor, part) = (name(expert), Part::Whole);
-            self.recording.bindings.push(Binding { tensor, buffer, offset, part, scope: Scope::Expert });
+        for (index, name) in names.iter().enumerate() {
+            self.bind(name.clone(), buffer, index * dtype.bytes_of(rows * cols), Scope::Expert);
+        }
+        if dtype == Dtype::E4m3 {
+            self.scales((buffer, rows), &names, Scope::Expert)?;
         }
         Ok(buffer)
     }
@@ -201,7 +258,12 @@ impl<'a> Recorder<'a> {
     fn stacked(&self, stack: Stack<'_>) -> Result<Dtype, WeightsError> {
         let Stack { tensor, experts, inputs, outputs } = stack;
         let found: Vec<usize> = std::iter::once(experts).chain(inputs).chain([outputs]).collect();
-        self.checkpoint.tensor(tensor, &found)
+        let dtype = self.checkpoint.tensor(tensor, &found)?;
+        if dtype.is_blocked() {
+            let found = format!("{dtype:?}, whose blocks cannot be transposed; allowed: F32, BF16, F16");
+            return Err(WeightsError::Dtype { name: tensor.to_owned(), found });
+        }
+        Ok(dtype)
     }
 
     fn bank_of_stack(&mut self, owned: &[Range<u32>], stack: Stack<'_>, outputs: usize, dtype: Dtype) -> BufferId {
@@ -218,7 +280,7 @@ impl<'a> Recorder<'a> {
         (buffer, odd): (BufferId, Option<BufferId>),
     ) {
         let shape = [stack.inputs.unwrap_or(1), stack.outputs];
-        let element = dtype.bytes();
+        let element = dtype.bytes_of(1);
         let buffers = 1 + usize::from(odd.is_some());
         for (index, expert) in owned.iter().cloned().flatten().enumerate() {
             let offset = index * (shape[0] * shape[1] / buffers) * element;

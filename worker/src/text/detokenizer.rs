@@ -7,7 +7,8 @@ use std::sync::Arc;
 use super::tokenizer::Tokenizer;
 
 /// A character has at most four bytes, so at most three of them can be waiting for the rest. Some tokenizers write
-/// one U+FFFD for each, others one for all.
+/// one U+FFFD for each, others one for all. One that falls back to bytes writes one for each byte of a whole run of them
+/// until the run is complete.
 const MAX_WAITING: usize = 3;
 /// Beyond this, a window without a complete character is garbage and sent as it is.
 const MAX_WINDOW: usize = 1024;
@@ -40,7 +41,8 @@ impl Detokenizer {
         self.window.push(id);
         let full = self.window.len() >= MAX_WINDOW;
         let Some(text) = self.decode(&tokenizer) else { return String::new() };
-        let waiting = if full { 0 } else { waiting_bytes(&text) };
+        let most = if tokenizer.falls_back() { MAX_WINDOW } else { MAX_WAITING };
+        let waiting = if full { 0 } else { waiting_bytes(&text, most) };
         let piece = self.take(&text, text.len() - waiting);
         if waiting == 0 {
             self.slide(&tokenizer);
@@ -82,7 +84,7 @@ impl Detokenizer {
     }
 }
 
-/// How many bytes at the end of `text` may still change.
-fn waiting_bytes(text: &str) -> usize {
-    text.chars().rev().take(MAX_WAITING).take_while(|&c| c == char::REPLACEMENT_CHARACTER).map(char::len_utf8).sum()
+/// How many bytes at the end of `text` may still change; at most those of `most` characters.
+fn waiting_bytes(text: &str, most: usize) -> usize {
+    text.chars().rev().take(most).take_while(|&c| c == char::REPLACEMENT_CHARACTER).map(char::len_utf8).sum()
 }

@@ -20,6 +20,20 @@ pub(super) struct Said {
     pub(super) eos_ids: Vec<u32>,
 }
 
+impl Said {
+    /// What is not said here is taken from `other`; ids that end an answer from both.
+    pub(super) fn or(mut self, other: Self) -> Self {
+        self.eos_ids.extend(other.eos_ids);
+        Self {
+            bos_token: self.bos_token.or(other.bos_token),
+            eos_token: self.eos_token.or(other.eos_token),
+            adds_bos: self.adds_bos.or(other.adds_bos),
+            template: self.template.or(other.template),
+            eos_ids: self.eos_ids,
+        }
+    }
+}
+
 pub(super) fn read(directory: &Path) -> Result<Said, TextError> {
     let tokenizer = json(&directory.join("tokenizer_config.json"))?;
     let mut eos_ids = eos_ids(&json(&directory.join("generation_config.json"))?);

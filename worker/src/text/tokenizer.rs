@@ -17,6 +17,8 @@ pub(super) struct Tokenizer {
     inner: tokenizers::Tokenizer,
     /// Special tokens that never appear in text.
     silent: HashSet<u32>,
+    /// Whether what is no token is written as bytes.
+    falls_back: bool,
 }
 
 impl Tokenizer {
@@ -25,7 +27,12 @@ impl Tokenizer {
         let path = directory.join(FILE);
         let Some(bytes) = files::bytes(&path, MAX_BYTES)? else { return Ok(None) };
         let text = files::utf8(&path, bytes)?;
-        let invalid = |problem: String| TextError::Invalid { path: path.clone(), problem };
+        Self::parse(&path, &text).map(Some)
+    }
+
+    /// The tokenizer that `text`, the content of a `tokenizer.json`, describes; `path` is where it came from.
+    pub(super) fn parse(path: &Path, text: &str) -> Result<Self, TextError> {
+        let invalid = |problem: String| TextError::Invalid { path: path.to_owned(), problem };
         let mut inner = guarded(|| tokenizers::Tokenizer::from_bytes(text.as_bytes()))
             .map_err(|_| invalid("the tokenizer cannot be built from it".into()))?
             .map_err(|error| invalid(error.to_string()))?;
@@ -38,7 +45,8 @@ impl Tokenizer {
             .filter(|(_, token)| token.special && !SPOKEN.contains(&token.content.as_str()))
             .map(|(id, _)| id)
             .collect();
-        Ok(Some(Self { inner, silent }))
+        let falls_back = text.contains("ByteFallback");
+        Ok(Self { inner, silent, falls_back })
     }
 
     /// The id of a token as it is written.
@@ -55,6 +63,11 @@ impl Tokenizer {
     /// Whether `id` leaves no trace in text.
     pub(super) fn is_silent(&self, id: u32) -> bool {
         self.silent.contains(&id)
+    }
+
+    /// Whether what is no token is written as bytes.
+    pub(super) fn falls_back(&self) -> bool {
+        self.falls_back
     }
 
     /// The ids of `text` alone.

@@ -3,35 +3,22 @@
 //! Layout: u64 little-endian header length, JSON header, data. Every byte of data belongs to exactly one tensor.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
 use safetensors::tensor::{Dtype as FileDtype, TensorInfo};
+use serde::de::{Error as _, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 
-use super::WeightsError;
+use super::{Entry, WeightsError};
+use crate::limits::{SAFETENSORS_HEADER, TENSOR_DIMENSIONS};
 use crate::program::Dtype;
 
-/// Longest header read, in bytes.
-pub const MAX_HEADER_BYTES: u64 = 16 << 20;
-/// Most dimensions of a tensor.
-pub const MAX_DIMENSIONS: usize = 4;
 const LENGTH_BYTES: u64 = 8;
-
-/// Where one tensor stands in its file.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
-    /// The tensor's name.
-    pub name: String,
-    /// Element type, or the name of one that is not supported.
-    pub dtype: Result<Dtype, String>,
-    /// Outermost first.
-    pub shape: Vec<usize>,
-    /// First byte in the file.
-    pub offset: u64,
-    /// Bytes.
-    pub len: u64,
-}
+/// Elements of a tensor; keeps every later product of sizes far from overflow.
+const MOST_ELEMENTS: usize = 1 << 48;
 
 /// Reads and checks the header of `file`.
 ///
@@ -47,36 +34,81 @@ pub fn read_header(path: &Path, file: &File) -> Result<Vec<Entry>, WeightsError>
     let mut length = [0; LENGTH_BYTES as usize];
     file.read_exact_at(&mut length, 0).map_err(io)?;
     let header_len = u64::from_le_bytes(length);
-    if header_len > MAX_HEADER_BYTES {
-        return Err(malformed(format!("the header claims {header_len} bytes; at most {MAX_HEADER_BYTES} are allowed")));
-    }
+    SAFETENSORS_HEADER.check(header_len as f64).map_err(|error| malformed(error.to_string()))?;
     let data_begin = LENGTH_BYTES + header_len;
     if data_begin > file_len {
         return Err(malformed(format!("the header claims {header_len} bytes, the file has {file_len}")));
     }
     let mut header = vec![0; usize::try_from(header_len).expect("should fit: at most 16 MiB")];
     file.read_exact_at(&mut header, LENGTH_BYTES).map_err(io)?;
-    let not_valid = |error: serde_json::Error| malformed(format!("the header is not valid: {error}"));
-    let fields: BTreeMap<String, serde_json::Value> = serde_json::from_slice(&header).map_err(not_valid)?;
-    let mut entries = Vec::with_capacity(fields.len());
-    for (name, field) in fields.into_iter().filter(|(name, _)| name != "__metadata__") {
-        let info: TensorInfo = serde_json::from_value(field)
-            .map_err(|error| malformed(format!("tensor {name} is not described as it should be: {error}")))?;
-        entries.push(entry(name, &info, data_begin).map_err(malformed)?);
+    parse_header(&header, file_len).map_err(malformed)
+}
+
+/// The tensors that a JSON header describes, in a file of `file_len` bytes.
+///
+/// # Errors
+/// What is wrong, naming the tensor.
+pub fn parse_header(header: &[u8], file_len: u64) -> Result<Vec<Entry>, String> {
+    let data_begin = LENGTH_BYTES + header.len() as u64;
+    let Table(infos) = serde_json::from_slice(header).map_err(|error| format!("the header is not valid: {error}"))?;
+    let mut entries = Vec::with_capacity(infos.len());
+    for (name, info) in infos {
+        entries.push(entry(name, &info, data_begin)?);
     }
     entries.sort_by(|a, b| (a.offset, a.len, &a.name).cmp(&(b.offset, b.len, &b.name)));
-    check_tiling(&entries, data_begin, file_len).map_err(malformed)?;
+    check_tiling(&entries, data_begin, file_len)?;
     Ok(entries)
+}
+
+/// The tensors that a header describes; a name that is there twice is refused, which a map would not notice.
+struct Table(BTreeMap<String, TensorInfo>);
+
+impl<'de> Deserialize<'de> for Table {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(TableVisitor)
+    }
+}
+
+struct TableVisitor;
+
+impl<'de> Visitor<'de> for TableVisitor {
+    type Value = Table;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a table of tensors")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Table, A::Error> {
+        let (mut infos, mut seen) = (BTreeMap::new(), false);
+        while let Some(name) = map.next_key::<String>()? {
+            if name == "__metadata__" {
+                let _: BTreeMap<String, String> = map.next_value()?;
+                if std::mem::replace(&mut seen, true) {
+                    return Err(A::Error::custom("__metadata__ is there twice"));
+                }
+                continue;
+            }
+            let info: TensorInfo = map.next_value().map_err(|error| {
+                A::Error::custom(format_args!("tensor {name} is not described as it should be: {error}"))
+            })?;
+            if infos.insert(name.clone(), info).is_some() {
+                return Err(A::Error::custom(format_args!("tensor {name} is there twice")));
+            }
+        }
+        Ok(Table(infos))
+    }
 }
 
 fn entry(name: String, info: &TensorInfo, data_begin: u64) -> Result<Entry, String> {
     let (begin, end) = info.data_offsets;
-    if info.shape.len() > MAX_DIMENSIONS {
-        return Err(format!("tensor {name} has {} dimensions; at most {MAX_DIMENSIONS} are allowed", info.shape.len()));
+    if TENSOR_DIMENSIONS.check_count(info.shape.len()).is_err() {
+        let (dims, most) = (info.shape.len(), TENSOR_DIMENSIONS.max);
+        return Err(format!("tensor {name} has {dims} dimensions; at most {most} are allowed"));
     }
     let len =
         end.checked_sub(begin).ok_or_else(|| format!("tensor {name} ends at {end}, before it begins at {begin}"))?;
     let elements = info.shape.iter().try_fold(1_usize, |product, &dim| product.checked_mul(dim));
+    let elements = elements.filter(|&elements| elements <= MOST_ELEMENTS);
     let bits = elements.and_then(|elements| elements.checked_mul(info.dtype.bitsize()));
     if bits != len.checked_mul(8) {
         return Err(format!("tensor {name} has shape {:?} of {}, but {len} bytes", info.shape, info.dtype));
@@ -85,6 +117,8 @@ fn entry(name: String, info: &TensorInfo, data_begin: u64) -> Result<Entry, Stri
         FileDtype::F32 => Ok(Dtype::F32),
         FileDtype::BF16 => Ok(Dtype::Bf16),
         FileDtype::F16 => Ok(Dtype::F16),
+        FileDtype::F8_E4M3 => Ok(Dtype::E4m3),
+        FileDtype::F8_E8M0 => Ok(Dtype::E8m0),
         other => Err(other.to_string()),
     };
     let offset = data_begin.checked_add(begin as u64).ok_or_else(|| format!("tensor {name} begins past every file"))?;

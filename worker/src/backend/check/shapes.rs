@@ -88,9 +88,6 @@ impl Checker<'_> {
                 let hidden = self.bank(bank, list)?;
                 self.weight(bank.gate, owned_count(&bank.owned) * bank.width, hidden)?;
                 self.weight(bank.up, owned_count(&bank.owned) * bank.width, hidden)?;
-                if self.declaration(bank.gate)?.dtype != self.declaration(bank.up)?.dtype {
-                    return self.misuse("gate and up are of different formats".into());
-                }
                 if let Activation::Clamped { alpha, limit } = bank.activation
                     && !(alpha.is_finite() && limit >= 0.0)
                 {

@@ -10,16 +10,34 @@ use crate::sampling::TokenCounts;
 
 use super::session::{Case, control};
 
-pub(super) const FORMATS: [Dtype; 3] = [Dtype::F32, Dtype::Bf16, Dtype::F16];
+/// Every format that a weight may have.
+pub(super) fn formats() -> Vec<Dtype> {
+    Dtype::ALL.into_iter().filter(|dtype| ![Dtype::U32, Dtype::E8m0].contains(dtype)).collect()
+}
+
+/// Of vectors.
+const PLAIN: [Dtype; 3] = [Dtype::F32, Dtype::Bf16, Dtype::F16];
+
+/// The format of a bias beside a matrix.
+pub(super) fn plain(dtype: Dtype) -> Dtype {
+    if PLAIN.contains(&dtype) { dtype } else { Dtype::F32 }
+}
 
 /// (rows, K, N): tails in every direction, and one large enough to be shared by threads.
 const SHAPES: [(usize, usize, usize); 7] =
     [(1, 1, 1), (2, 16, 4), (3, 15, 5), (4, 17, 3), (5, 64, 19), (9, 130, 7), (9, 272, 300)];
 
+/// Whole blocks only; rows of E4M3 reach into a second, ragged tile.
+fn shapes(dtype: Dtype) -> Vec<(usize, usize, usize)> {
+    let block = dtype.block().0;
+    let fitting = SHAPES.into_iter().map(|(rows, k, n)| (rows, k.next_multiple_of(block), n));
+    fitting.skip(if block == 256 { 4 } else { 0 }).collect()
+}
+
 pub(super) fn all() -> Vec<Case> {
     let mut cases = Vec::new();
-    for dtype in FORMATS {
-        for shape in SHAPES {
+    for dtype in formats() {
+        for shape in shapes(dtype) {
             cases.push(embed(dtype, shape));
             cases.push(rms_norm(dtype, shape));
             cases.extend([false, true].map(|biased| linear(dtype, shape, biased)));
@@ -36,13 +54,13 @@ pub(super) fn all() -> Vec<Case> {
         let shapes = [((1, 1), 16, 5), ((6, 2), 20, 133), ((5, 1), 9, 140), ((3, 3), 64, 70)];
         for window in [None, Some(1), Some(19), Some(64), Some(97)] {
             cases.extend(shapes.map(|shape| attend_gqa(dtype, shape, window, None)));
-            cases.extend(FORMATS.map(|sinks| attend_gqa(dtype, shapes[1], window, Some(sinks))));
+            cases.extend(PLAIN.map(|sinks| attend_gqa(dtype, shapes[1], window, Some(sinks))));
         }
     }
     cases.extend(SHAPES.map(|(rows, cols, _)| swiglu(rows, cols)));
     cases.extend(SHAPES.map(|(rows, cols, _)| add(rows, cols)));
     cases.extend(SHAPES.map(|(rows, cols, _)| clamp(rows, cols)));
-    cases.extend(FORMATS.map(rms_norm_of_heads));
+    cases.extend(PLAIN.map(rms_norm_of_heads));
     cases.extend([gather(), finite_check(), finite_check_samples()]);
     cases
 }
@@ -89,7 +107,7 @@ fn rms_norm_of_heads(dtype: Dtype) -> Case {
 fn linear(dtype: Dtype, (rows, k, n): (usize, usize, usize), biased: bool) -> Case {
     let mut case = Case::new("linear", format!("{dtype:?} {rows}×{k}×{n} bias {biased}"), control(rows));
     let (input, weight) = (case.input(rows, k + 3), case.weight(dtype, n, k));
-    let bias = biased.then(|| case.weight(dtype, 1, n));
+    let bias = biased.then(|| case.weight(plain(dtype), 1, n));
     let out = case.output(Dtype::F32, rows, n + 5);
     case.steps.push(Op::Linear { input: inner(input, k), weight, bias, out: inner(out, n) });
     case

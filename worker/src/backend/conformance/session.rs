@@ -3,8 +3,9 @@
 use std::ops::Range;
 
 use crate::backend::{Backend, Control, Executable, Lane, Report, SampleRow, Ticket, TokenSource};
+use crate::formats::e4m3;
 use crate::ops::Op;
-use crate::program::{Bucket, BufferDecl, BufferId, BufferKind, Dtype, Program, Segment, Step};
+use crate::program::{Bucket, BufferDecl, BufferId, BufferKind, Dtype, Program, Scales, Segment, Step};
 
 #[derive(Debug, Clone)]
 pub(super) struct Declared {
@@ -72,7 +73,10 @@ impl Case {
     ) -> BufferId {
         let id = BufferId(self.first + self.buffers.len() as u32);
         let name = format!("{kind:?} {}", id.0);
-        self.buffers.push(Declared { decl: BufferDecl { name, kind, dtype, rows: shape.0, cols: shape.1 }, bytes });
+        self.buffers.push(Declared {
+            decl: BufferDecl { name, kind, dtype, rows: shape.0, cols: shape.1, scales: None },
+            bytes,
+        });
         id
     }
 
@@ -89,8 +93,44 @@ impl Case {
     }
 
     pub(super) fn weight(&mut self, dtype: Dtype, rows: usize, cols: usize) -> BufferId {
-        let bytes = self.noise(dtype, rows * cols);
-        self.declare(BufferKind::Weight, dtype, (rows, cols), bytes)
+        self.stack(dtype, rows, (rows, cols))
+    }
+
+    /// A weight of matrices of `matrix` rows; E4M3 ones have tile scales of changing types.
+    pub(super) fn stack(&mut self, dtype: Dtype, matrix: usize, shape: (usize, usize)) -> BufferId {
+        let scales = (dtype == Dtype::E4m3).then(|| {
+            let kinds = [Dtype::F32, Dtype::Bf16, Dtype::E8m0, Dtype::F16];
+            let buffer = BufferId(u32::MAX);
+            let (rows, cols) = Scales { buffer, rows: matrix }.shape(shape.0, shape.1);
+            let kind = kinds[self.buffers.len() % kinds.len()];
+            let bytes = self.noise(kind, rows * cols);
+            Scales { buffer: self.declare(BufferKind::Weight, kind, (rows, cols), bytes), rows: matrix }
+        });
+        let bytes = self.noise(dtype, shape.0 * shape.1);
+        let id = self.declare(BufferKind::Weight, dtype, shape, bytes);
+        self.buffers[(id.0 - self.first) as usize].decl.scales = scales;
+        id
+    }
+
+    /// The same case over the F32 numbers that its weights stand for.
+    pub(super) fn decoded(&self) -> Self {
+        let mut twin = self.clone();
+        for buffer in twin.buffers.iter_mut().filter(|buffer| buffer.decl.kind == BufferKind::Weight) {
+            let BufferDecl { dtype, rows, cols, scales, .. } = buffer.decl;
+            let mut numbers = vec![0.0; rows * cols];
+            dtype.widen(&buffer.bytes, &mut numbers);
+            if let Some(scales) = scales {
+                let companion = self.buffer(scales.buffer);
+                let mut factors = vec![0.0; companion.decl.rows * companion.decl.cols];
+                companion.decl.dtype.widen(&companion.bytes, &mut factors);
+                for (at, number) in numbers.iter_mut().enumerate() {
+                    *number *= factors[scales.row_of(at / cols) * companion.decl.cols + at % cols / 128];
+                }
+            }
+            buffer.bytes = numbers.iter().flat_map(|number| number.to_le_bytes()).collect();
+            (buffer.decl.dtype, buffer.decl.scales) = (Dtype::F32, None);
+        }
+        twin
     }
 
     pub(super) fn output(&mut self, dtype: Dtype, rows: usize, cols: usize) -> BufferId {
@@ -110,7 +150,13 @@ impl Case {
             Dtype::F32 => (0..count).flat_map(|_| next().to_le_bytes()).collect(),
             Dtype::Bf16 => (0..count).flat_map(|_| half::bf16::from_f32(next()).to_le_bytes()).collect(),
             Dtype::F16 => (0..count).flat_map(|_| half::f16::from_f32(next()).to_le_bytes()).collect(),
+            Dtype::E4m3 => {
+                let codes = (0..count).map(|_| (next().to_bits() >> 8) as u8);
+                codes.map(|code| if e4m3::is_nan(code) { code ^ 8 } else { code }).collect()
+            }
+            Dtype::E8m0 => (0..count).map(|_| (next() * 4.0 + 127.0) as u8).collect(),
             Dtype::U32 => panic!("ids are given, not drawn"),
+            _ => blocks(dtype, count, next),
         }
     }
 
@@ -142,6 +188,29 @@ impl Case {
             samples: whole.samples.iter().filter(inside).cloned().collect(),
         }
     }
+}
+
+/// Blocks of any bits under scales that keep their numbers below about 1.
+fn blocks(dtype: Dtype, count: usize, mut next: impl FnMut() -> f32) -> Vec<u8> {
+    let size = dtype.block().1;
+    let mut bytes: Vec<u8> = (0..dtype.bytes_of(count)).map(|_| (next().to_bits() >> 8) as u8).collect();
+    let (halves, largest): (&[usize], f32) = match dtype {
+        Dtype::Q8_0 | Dtype::Iq4Nl => (&[0], 127.0),
+        Dtype::Q4_0 | Dtype::Q5_0 => (&[0], 16.0),
+        Dtype::Q5_1 => (&[0, 2], 32.0),
+        Dtype::Q4K | Dtype::Q5K => (&[0, 2], 63.0 * 31.0),
+        Dtype::Q6K => (&[size - 2], 127.0 * 32.0),
+        _ => (&[], 1.0),
+    };
+    for block in bytes.chunks_exact_mut(size) {
+        for &at in halves {
+            block[at..at + 2].copy_from_slice(&half::f16::from_f32(next() / largest).to_le_bytes());
+        }
+        if dtype == Dtype::Mxfp4 {
+            block[0] = 120 + block[0] % 8;
+        }
+    }
+    bytes
 }
 
 /// Bytes of every output after a run.
@@ -214,7 +283,7 @@ impl<'a> Session<'a> {
         let case = self.case;
         let cut = rows.len() < case.control.rows;
         for (id, buffer) in case.numbered().filter(|(_, buffer)| buffer.decl.kind == BufferKind::PortIn) {
-            let width = buffer.decl.cols * buffer.decl.dtype.bytes();
+            let width = buffer.decl.dtype.bytes_of(buffer.decl.cols);
             let is_rows = buffer.decl.rows == case.control.rows;
             let mut bytes = buffer.bytes.clone();
             if cut && is_rows {

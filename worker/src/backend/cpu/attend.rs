@@ -70,6 +70,7 @@ pub(super) fn attend(level: Available, query: Query<'_>, keys: Keys<'_>, out: &m
             Weight::F32(cache) => attend_level::<F32>(level, query, (keys, cache), out),
             Weight::Bf16(cache) => attend_level::<Bf16>(level, query, (keys, cache), out),
             Weight::F16(cache) => attend_level::<F16>(level, query, (keys, cache), out),
+            Weight::Encoded(_) => unreachable!("compile refuses such a cache"),
         }
     }
 }
@@ -208,7 +209,7 @@ unsafe fn accumulate<L: Lanes, F: Format>(
 /// out\[c\] = Σ_i x\[i\] · weight\[first + i, c\], i ascending; rows are `out.len()` wide.
 ///
 /// # Panics
-/// When the rows are not inside the weight.
+/// When the rows are not inside the weight, or are not decoded.
 pub(super) fn combine_rows(level: Available, x: &[f32], weight: Weight<'_>, first: usize, out: &mut [f32]) {
     assert!((first + x.len()) * out.len() <= weight.len(), "weight rows should stay in their buffer");
     let skipped = first * out.len();
@@ -218,6 +219,7 @@ pub(super) fn combine_rows(level: Available, x: &[f32], weight: Weight<'_>, firs
             Weight::F32(all) => combine_level::<F32>(level, x, all.as_ptr().add(skipped), out),
             Weight::Bf16(all) => combine_level::<Bf16>(level, x, all.as_ptr().add(skipped), out),
             Weight::F16(all) => combine_level::<F16>(level, x, all.as_ptr().add(skipped), out),
+            Weight::Encoded(_) => unreachable!("the caller decodes"),
         }
     }
 }

@@ -8,9 +8,9 @@ use super::attend::combine_rows;
 use super::epilogue::Epilogue;
 use super::lanes::{LANES, sum};
 use super::math::{cos_sin, silu};
-use super::matmul::{Product, multiply};
+use super::matmul::{Product, Weight, multiply};
 use super::run::{Device, Run};
-use super::runs::{Runs, fill};
+use super::runs::{Runs, fill, fill_by_group};
 
 impl Run {
     /// A sampled id outside the table gives NaN, which the finite check reports.
@@ -93,10 +93,21 @@ impl Run {
         let (x, weight) = (self.memory.read::<f32>(input.buffer), self.weight(*weight));
         let mut target = self.memory.write::<f32>(out.buffer);
         if *transposed {
-            let level = device.level;
-            fill(&mut device.pool, &mut target, to, used * out.width, |row, head, out| {
-                let first = head * rows_per_head + first_row;
-                combine_rows(level, from.of(&x, row, head), weight.as_weight(), first, out);
+            let (level, first) = (device.level, |head: usize| head * rows_per_head + first_row);
+            let work = used * out.width;
+            if let Weight::Encoded(weight) = weight.as_weight() {
+                let decode = |head| {
+                    let mut decoded = vec![0.0; work];
+                    weight.widen_rows(first(head), &mut decoded);
+                    decoded
+                };
+                fill_by_group(&mut device.pool, &mut target, to, work, decode, |decoded, row, head, out| {
+                    combine_rows(level, from.of(&x, row, head), Weight::F32(decoded), 0, out);
+                });
+                return;
+            }
+            fill(&mut device.pool, &mut target, to, work, |row, head, out| {
+                combine_rows(level, from.of(&x, row, head), weight.as_weight(), first(head), out);
             });
             return;
         }

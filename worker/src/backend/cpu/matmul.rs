@@ -9,6 +9,7 @@ use std::ops::Range;
 
 use half::{bf16, f16};
 
+use super::encoded::{Encoded, rows_at_once, with_scratch};
 use super::epilogue::Epilogue;
 #[cfg(target_arch = "x86_64")]
 use super::lanes::{Avx2, Avx512};
@@ -23,6 +24,8 @@ pub(super) enum Weight<'a> {
     F32(&'a [f32]),
     Bf16(&'a [bf16]),
     F16(&'a [f16]),
+    /// Decoded on the way.
+    Encoded(Encoded<'a>),
 }
 
 impl Weight<'_> {
@@ -31,6 +34,18 @@ impl Weight<'_> {
             Self::F32(all) => all.len(),
             Self::Bf16(all) => all.len(),
             Self::F16(all) => all.len(),
+            Self::Encoded(all) => all.len(),
+        }
+    }
+
+    /// Consecutive rows of `cols` elements from `first` as F32; `out` is whole rows long.
+    fn widen_rows(self, cols: usize, first: usize, out: &mut [f32]) {
+        let own = first * cols..first * cols + out.len();
+        match self {
+            Self::F32(all) => out.copy_from_slice(&all[own]),
+            Self::Bf16(all) => out.iter_mut().zip(&all[own]).for_each(|(out, x)| *out = x.to_f32()),
+            Self::F16(all) => out.iter_mut().zip(&all[own]).for_each(|(out, x)| *out = x.to_f32()),
+            Self::Encoded(all) => all.widen_rows(first, out),
         }
     }
 }
@@ -103,20 +118,53 @@ pub(super) fn multiply(pool: &mut Pool, level: Available, products: &[Product<'_
 /// # Safety
 /// The product is inside its buffers, and nobody else writes these columns of its rows.
 unsafe fn dispatch(level: Available, product: &Product<'_>, columns: Range<usize>, out: Shared) {
+    let skip = (product.first + columns.start) * product.k;
     // SAFETY: passed on; each format is taken with its own pointers.
     unsafe {
         match (product.weight, product.gated) {
-            (Weight::F32(w), None) => at_level::<F32>(level, product, (w, None), columns, out),
-            (Weight::Bf16(w), None) => at_level::<Bf16>(level, product, (w, None), columns, out),
-            (Weight::F16(w), None) => at_level::<F16>(level, product, (w, None), columns, out),
-            (Weight::F32(w), Some(Weight::F32(g))) => at_level::<F32>(level, product, (w, Some(g)), columns, out),
-            (Weight::Bf16(w), Some(Weight::Bf16(g))) => at_level::<Bf16>(level, product, (w, Some(g)), columns, out),
-            (Weight::F16(w), Some(Weight::F16(g))) => at_level::<F16>(level, product, (w, Some(g)), columns, out),
-            _ => unreachable!("compile refuses a gate and an up of different formats"),
+            (Weight::F32(w), None) => at_level::<F32>(level, product, (&w[skip..], None), columns, out),
+            (Weight::Bf16(w), None) => at_level::<Bf16>(level, product, (&w[skip..], None), columns, out),
+            (Weight::F16(w), None) => at_level::<F16>(level, product, (&w[skip..], None), columns, out),
+            (Weight::F32(w), Some(Weight::F32(g))) => {
+                at_level::<F32>(level, product, (&w[skip..], Some(&g[skip..])), columns, out);
+            }
+            (Weight::Bf16(w), Some(Weight::Bf16(g))) => {
+                at_level::<Bf16>(level, product, (&w[skip..], Some(&g[skip..])), columns, out);
+            }
+            (Weight::F16(w), Some(Weight::F16(g))) => {
+                at_level::<F16>(level, product, (&w[skip..], Some(&g[skip..])), columns, out);
+            }
+            _ => decoded(level, product, columns, out),
         }
     }
 }
 
+/// Decodes some weight rows, multiplies all input rows with them, and so on: a weight is decoded once for all rows.
+/// Takes every format, also a gate and an up of different ones.
+///
+/// # Safety
+/// As [`dispatch`].
+unsafe fn decoded(level: Available, product: &Product<'_>, columns: Range<usize>, out: Shared) {
+    let Product { weight, gated, first, k, .. } = *product;
+    let banks = if gated.is_some() { 2 } else { 1 };
+    let step = rows_at_once(k, banks);
+    for start in columns.clone().step_by(step) {
+        let some = start..columns.end.min(start + step);
+        let len = some.len() * k;
+        with_scratch(banks * len, |scratch| {
+            let (rows, gated_rows) = scratch.split_at_mut(len);
+            weight.widen_rows(k, first + start, rows);
+            if let Some(gated) = gated {
+                gated.widen_rows(k, first + start, gated_rows);
+            }
+            let pair: Pair<'_, F32> = (rows, gated.map(|_| &*gated_rows));
+            // SAFETY: passed on; the scratch holds the rows of these columns.
+            unsafe { at_level::<F32>(level, product, pair, some, out) }
+        });
+    }
+}
+
+/// Weight rows, and gated rows, from that of the first column to compute.
 type Pair<'a, F> = (&'a [<F as Format>::Element], Option<&'a [<F as Format>::Element]>);
 
 /// # Safety
@@ -174,7 +222,7 @@ unsafe fn columns_of<L: Lanes, F: Format, const M: usize, const N: usize>(
         let mut row = 0;
         while row < rows {
             let tall = row + M <= rows;
-            let at = (row, column);
+            let at = (row, column, column - columns.start);
             // SAFETY: passed on; the tile is inside the rows and columns.
             unsafe {
                 match (tall, wide) {
@@ -191,15 +239,15 @@ unsafe fn columns_of<L: Lanes, F: Format, const M: usize, const N: usize>(
 }
 
 /// # Safety
-/// As [`dispatch`], for M rows and N columns from `at`.
+/// As [`dispatch`], for M rows and N columns from `at`: row, column, and its weight row in the pair.
 #[inline(always)]
 unsafe fn store<L: Lanes, F: Format, const M: usize, const N: usize>(
     product: &Product<'_>,
     weights: Pair<'_, F>,
-    at: (usize, usize),
+    at: (usize, usize, usize),
     out: Shared,
 ) {
-    let (row, column) = at;
+    let (row, column, weight_row) = at;
     let mut x = [std::ptr::null(); M];
     for (m, start) in x.iter_mut().enumerate() {
         // SAFETY: the row is inside the input.
@@ -207,7 +255,7 @@ unsafe fn store<L: Lanes, F: Format, const M: usize, const N: usize>(
     }
     // SAFETY: N rows of K elements are inside the weights.
     unsafe {
-        let skipped = (product.first + column) * product.k;
+        let skipped = weight_row * product.k;
         let mut sums = tile::<L, F, M, N>(x, (weights.0.as_ptr().add(skipped), product.k), product.k);
         if let Some(gated) = weights.1 {
             let up = tile::<L, F, M, N>(x, (gated.as_ptr().add(skipped), product.k), product.k);

@@ -30,7 +30,7 @@ impl Buffer {
     /// # Errors
     /// [`BackendError::OutOfMemory`].
     pub(super) fn new(decl: &BufferDecl) -> Result<Self, BackendError> {
-        let bytes = decl.rows.checked_mul(decl.cols).and_then(|n| n.checked_mul(decl.dtype.bytes()));
+        let bytes = decl.rows.checked_mul(decl.cols).and_then(|n| decl.dtype.checked_bytes(n));
         let lines = bytes.and_then(|bytes| zeroed(bytes.div_ceil(size_of::<Line>())));
         let no_room = || BackendError::OutOfMemory { name: decl.name.clone(), bytes: bytes.unwrap_or(usize::MAX) };
         Ok(Self { decl: decl.clone(), lines: RwLock::new(lines.ok_or_else(no_room)?) })

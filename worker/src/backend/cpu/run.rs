@@ -4,8 +4,9 @@
 
 use crate::backend::{BackendError, Control, NonFinite, Report};
 use crate::ops::Op;
-use crate::program::{BufferId, Dtype, Step, View};
+use crate::program::{BufferId, Dtype, Scales, Step, View};
 
+use super::encoded::{Encoded, TileScales};
 use super::level::Available;
 use super::matmul::Weight;
 use super::memory::{Memory, Read};
@@ -34,6 +35,23 @@ pub(super) enum WeightGuard<'a> {
     F32(Read<'a, f32>),
     Bf16(Read<'a, half::bf16>),
     F16(Read<'a, half::f16>),
+    Encoded(EncodedGuard<'a>),
+}
+
+/// Rows of a block format or of FP8, held for reading.
+pub(super) struct EncodedGuard<'a> {
+    dtype: Dtype,
+    bytes: Read<'a, u8>,
+    cols: usize,
+    scales: Option<(Scales, Dtype, Read<'a, u8>)>,
+}
+
+impl EncodedGuard<'_> {
+    fn rows(&self) -> Encoded<'_> {
+        let scales = self.scales.as_ref();
+        let scales = scales.map(|(layout, dtype, bytes)| TileScales { layout: *layout, dtype: *dtype, bytes });
+        Encoded { dtype: self.dtype, bytes: &self.bytes, cols: self.cols, scales }
+    }
 }
 
 impl WeightGuard<'_> {
@@ -42,16 +60,18 @@ impl WeightGuard<'_> {
             Self::F32(all) => Weight::F32(all),
             Self::Bf16(all) => Weight::Bf16(all),
             Self::F16(all) => Weight::F16(all),
+            Self::Encoded(all) => Weight::Encoded(all.rows()),
         }
     }
 
-    /// `len` elements from `start`, widened.
+    /// The elements from `start` on, widened; whole rows of an encoded weight.
     pub(super) fn widen(&self, start: usize, out: &mut [f32]) {
         let end = start + out.len();
         match self {
             Self::F32(all) => out.copy_from_slice(&all[start..end]),
             Self::Bf16(all) => out.iter_mut().zip(&all[start..end]).for_each(|(o, w)| *o = w.to_f32()),
             Self::F16(all) => out.iter_mut().zip(&all[start..end]).for_each(|(o, w)| *o = w.to_f32()),
+            Self::Encoded(all) => all.rows().widen_rows(start / all.cols, out),
         }
     }
 }
@@ -107,6 +127,15 @@ impl Run {
             Dtype::F16 => WeightGuard::F16(buffer.read()),
             // Compile refuses U32.
             Dtype::F32 | Dtype::U32 => WeightGuard::F32(buffer.read()),
+            dtype => WeightGuard::Encoded(EncodedGuard {
+                dtype,
+                bytes: buffer.read(),
+                cols: buffer.decl.cols,
+                scales: buffer.decl.scales.map(|layout| {
+                    let scales = self.memory.get(layout.buffer);
+                    (layout, scales.decl.dtype, scales.read())
+                }),
+            }),
         }
     }
 

@@ -66,6 +66,13 @@ impl Runs {
         &buffer[self.at(row, group)..][..self.view.width]
     }
 
+    fn assert_inside(&self, out: usize) {
+        let View { offset, groups, stride, width, .. } = self.view;
+        assert!(groups == 1 || stride >= width, "runs of an output should not overlap");
+        assert!(offset + (groups - 1) * stride + width <= self.cols, "runs should stay in their row");
+        assert!(self.rows * self.cols <= out, "rows should stay in their buffer");
+    }
+
     /// Copies every run out, one behind the other.
     pub(super) fn gather(&self, buffer: &[f32]) -> Vec<f32> {
         let mut all = Vec::with_capacity(self.rows * self.view.groups * self.view.width);
@@ -91,9 +98,7 @@ pub(super) fn fill(
     if count == 0 || width == 0 {
         return;
     }
-    assert!(groups == 1 || runs.view.stride >= width, "runs of an output should not overlap");
-    assert!(runs.view.offset + (groups - 1) * runs.view.stride + width <= runs.cols, "runs should stay in their row");
-    assert!(runs.rows * runs.cols <= out.len(), "rows should stay in their buffer");
+    runs.assert_inside(out.len());
     let shared = Shared::new(out);
     let pieces = pool.pieces(work.saturating_mul(count), count);
     pool.run(pieces, &|piece| {
@@ -101,6 +106,33 @@ pub(super) fn fill(
             let (row, group) = (run / groups, run % groups);
             // SAFETY: runs are inside the slice and disjoint, as asserted; each belongs to one piece.
             fill(row, group, unsafe { shared.part(runs.at(row, group), width) });
+        }
+    });
+}
+
+/// As [`fill`], group by group: `prepare(group)` is made once for all rows.
+pub(super) fn fill_by_group<T>(
+    pool: &mut Pool,
+    out: &mut [f32],
+    runs: Runs,
+    work: usize,
+    prepare: impl Fn(usize) -> T + Sync,
+    fill: impl Fn(&T, usize, usize, &mut [f32]) + Sync,
+) {
+    let (groups, width) = (runs.view.groups, runs.view.width);
+    if runs.rows == 0 || groups == 0 || width == 0 {
+        return;
+    }
+    runs.assert_inside(out.len());
+    let shared = Shared::new(out);
+    let pieces = pool.pieces(work.saturating_mul(runs.rows * groups), groups);
+    pool.run(pieces, &|piece| {
+        for group in piece * groups / pieces..(piece + 1) * groups / pieces {
+            let prepared = prepare(group);
+            for row in 0..runs.rows {
+                // SAFETY: runs are inside the slice and disjoint, as asserted; each belongs to one piece.
+                fill(&prepared, row, group, unsafe { shared.part(runs.at(row, group), width) });
+            }
         }
     });
 }

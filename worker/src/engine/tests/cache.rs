@@ -19,7 +19,7 @@ fn conversations() -> Vec<Request> {
         let prompt = system.iter().copied().chain(own).collect();
         let sampling =
             SamplingParams { temperature: (index % 2) as f32, seed: u64::from(index), ..SamplingParams::default() };
-        request(prompt, 75, sampling)
+        request(prompt, 150, sampling)
     };
     (0..6).map(one).collect()
 }
@@ -64,7 +64,7 @@ async fn a_found_beginning_and_a_sequence_put_back_change_no_bit() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_answer_is_the_scripts_whatever_is_shared_put_back_or_abandoned() {
     let script =
-        Script { vocabulary: 50, context: 512, kv_blocks: 24, bucket: Bucket { rows: 48, samples: 12 } };
+        Script { vocabulary: 50, context: 512, kv_blocks: 12, bucket: Bucket { rows: 48, samples: 12 } };
     let capacity = Capacity { context_tokens: 512, sequences: 12, queue: 512 };
     let (model, timing) = (script.load(), Timing::default());
     let config = EngineConfig { model, capacity, group: None, tls: None, probe_token: 0, timing, fault: None };
@@ -97,5 +97,6 @@ async fn every_answer_is_the_scripts_whatever_is_shared_put_back_or_abandoned() 
     }
     let stats = &handle.stats;
     assert!(lengths.len() > 50);
-    assert!(EngineStats::get(&stats.preemptions) > 10 && EngineStats::get(&stats.prompt_tokens_cached) > 640);
+    let (cached, preempted) = (EngineStats::get(&stats.prompt_tokens_cached), EngineStats::get(&stats.preemptions));
+    assert!(cached > 640 && preempted > 0, "{cached} tokens found, {preempted} put back");
 }

@@ -22,9 +22,17 @@ pub(in crate::model) struct MlaAttention {
     query: Query,
     kv_a: BufferId,
     kv_norm: BufferId,
-    kv_b: BufferId,
+    kv_b: KvB,
     out: BufferId,
     cache: BufferId,
+}
+
+/// The factors that are absorbed into q and into the output.
+enum KvB {
+    /// Of each head, nope rows of keys and then the rows of values, over the latent.
+    Fused(BufferId),
+    /// GGUF's halves: of each head, latent rows over nope; and value rows over the latent.
+    Split { key: BufferId, value: BufferId },
 }
 
 enum Query {
@@ -100,7 +108,7 @@ impl MlaAttention {
             query,
             kv_a: recorder.matrix(&name("kv_a_proj_with_mqa"), [kv_lora + rope, hidden])?,
             kv_norm: recorder.vector(&name("kv_a_layernorm"), kv_lora)?,
-            kv_b: recorder.matrix(&name("kv_b_proj"), [heads * (nope + value), kv_lora])?,
+            kv_b: KvB::bind(recorder, shared.dims, name)?,
             out: recorder.matrix(&name("o_proj"), [hidden, heads * value])?,
             cache: recorder.buffer(BufferKind::Kv, dtype, &format!("cache.{layer}"), [slots, kv_lora + rope]),
         })
@@ -127,23 +135,48 @@ impl MlaAttention {
         recorder.push(Op::Rope { target: q_rope, table: shared.table.clone() });
         recorder.push(Op::Rope { target: k_rope, table: shared.table.clone() });
         recorder.push(Op::AppendKv { first: latent, second: k_rope, cache: self.cache });
-        let half = |first_row, rows, transposed, input, out| Op::PerHeadMatmul {
-            input,
-            weight: self.kv_b,
-            rows_per_head: nope + value,
-            first_row,
-            rows,
-            transposed,
-            out,
-        };
+        let (into_q, into_out) = self.kv_b.halves(shared.dims);
         let q_latent = shared.heads(shared.q_latent, kv_lora);
         let mixed = shared.heads(shared.mixed, kv_lora);
-        recorder.push(half(0, nope, true, shared.q_part(0, nope), q_latent));
+        recorder.push(into_q(shared.q_part(0, nope), q_latent));
         recorder.push(Op::AttendMla { q_latent, q_rope, cache: self.cache, scale: shared.scale, out: mixed });
-        recorder.push(half(nope, value, false, mixed, shared.heads(shared.value, value)));
+        recorder.push(into_out(mixed, shared.heads(shared.value, value)));
         let values = View::columns(shared.value, 0, heads * value);
         let out = View::columns(out, 0, shared.hidden);
         recorder.push(Op::Linear { input: values, weight: self.out, bias: None, out });
+    }
+}
+
+impl KvB {
+    fn bind(
+        recorder: &mut Recorder<'_>,
+        dims: MlaDims,
+        name: impl Fn(&str) -> String,
+    ) -> Result<Self, WeightsError> {
+        let MlaDims { heads, kv_lora, nope, value, .. } = dims;
+        if recorder.has(&name("k_b_proj")) && !recorder.has(&name("kv_b_proj")) {
+            return Ok(Self::Split {
+                key: recorder.matrix(&name("k_b_proj"), [heads * kv_lora, nope])?,
+                value: recorder.matrix(&name("v_b_proj"), [heads * value, kv_lora])?,
+            });
+        }
+        Ok(Self::Fused(recorder.matrix(&name("kv_b_proj"), [heads * (nope + value), kv_lora])?))
+    }
+
+    /// The op that takes a query to the latent, and the one that takes a mixed latent to values.
+    fn halves(&self, dims: MlaDims) -> (impl Fn(View, View) -> Op, impl Fn(View, View) -> Op) {
+        let MlaDims { kv_lora, nope, value, .. } = dims;
+        let half = |weight, rows_per_head, first_row, rows, transposed| {
+            move |input, out| Op::PerHeadMatmul { input, weight, rows_per_head, first_row, rows, transposed, out }
+        };
+        match *self {
+            Self::Fused(weight) => {
+                (half(weight, nope + value, 0, nope, true), half(weight, nope + value, nope, value, false))
+            }
+            Self::Split { key, value: values } => {
+                (half(key, kv_lora, 0, kv_lora, false), half(values, value, 0, value, false))
+            }
+        }
     }
 }
 

