@@ -36,8 +36,8 @@ pub(super) fn all() -> Vec<Case> {
             let tested = if hidden == 37 { "grouped_down" } else { "grouped_gate_up" };
             let dims = (whole(hidden), whole(width));
             cases.push(grouped_experts(tested, [dtype; 3], dims, Activation::SwiGlu));
-            // Its noise reaches far beyond the limit: what is left after clamping says little of the sums.
-            if dtype != Dtype::E4m3 {
+            // The noise of other formats reaches far beyond a limit: what clamping leaves says little of their sums.
+            if plain(dtype) == dtype {
                 cases.push(grouped_experts(tested, [dtype; 3], dims, clamped));
             }
         }
