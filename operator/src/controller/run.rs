@@ -94,7 +94,7 @@ impl Controller {
         tracing::debug!(namespace = %key.namespace, name = %key.name, result = label, "pass");
         ending?;
         self.with_line(key, |line| {
-            let pause = pace(line.groups.values().sum(), began.elapsed());
+            let pause = pace(&line.groups, began.elapsed());
             line.failures = 0;
             line.not_before = pause.map(|pause| (Instant::now() + pause, generation));
         });
@@ -186,11 +186,15 @@ impl Line {
     }
 }
 
-/// How long an object with so many groups rests after a pass that `took` so long: its status is a large write, and while
-/// hundreds of pods come or go each event would ask for one. A slow API server is asked less often.
-fn pace(groups: i64, took: Duration) -> Option<Duration> {
-    let millis = u64::try_from(groups).unwrap_or(0);
-    (groups > 16).then(|| Duration::from_millis(millis).max(took).min(Duration::from_millis(500)))
+/// How long an object with groups of these phases rests after a pass that `took` so long: its status is a large write,
+/// and while hundreds of pods come or go each event would ask for one. A slow API server is asked less often, and so is
+/// one that has many groups left to bring up or down: few of them change within a moment.
+fn pace(groups: &BTreeMap<&'static str, i64>, took: Duration) -> Option<Duration> {
+    let all: i64 = groups.values().sum();
+    let moving = all - groups.get(phase_word(GroupPhase::Ready)).copied().unwrap_or(0);
+    let millis = |count: i64, each: u64| Duration::from_millis(u64::try_from(count).unwrap_or(0).saturating_mul(each));
+    let large = millis(all, 1).max(took).min(Duration::from_millis(500));
+    (all > 16).then(|| large.max(millis(moving, 4)).min(Duration::from_secs(2)))
 }
 
 /// The cause that says most.
@@ -227,10 +231,18 @@ mod tests {
 
     #[test]
     fn only_large_objects_rest_after_a_pass_and_never_for_long() {
-        let pauses = |took| [0, 16, 17, 100, 1000].map(|groups| pace(groups, took).map(|pause| pause.as_millis()));
-        assert_eq!(pauses(Duration::ZERO), [None, None, Some(17), Some(100), Some(500)]);
-        assert_eq!(pauses(Duration::from_millis(200)), [None, None, Some(200), Some(200), Some(500)]);
-        assert_eq!(pauses(Duration::from_secs(9)), [None, None, Some(500), Some(500), Some(500)]);
+        let pauses = |moving: i64, took| {
+            [0, 16, 17, 100, 1000].map(|all: i64| {
+                let moving = moving.min(all);
+                let groups = BTreeMap::from([("Ready", all - moving), ("Draining", moving)]);
+                pace(&groups, took).map(|pause| pause.as_millis())
+            })
+        };
+        assert_eq!(pauses(0, Duration::ZERO), [None, None, Some(17), Some(100), Some(500)]);
+        assert_eq!(pauses(1, Duration::ZERO), [None, None, Some(17), Some(100), Some(500)]);
+        assert_eq!(pauses(0, Duration::from_millis(200)), [None, None, Some(200), Some(200), Some(500)]);
+        assert_eq!(pauses(0, Duration::from_secs(9)), [None, None, Some(500), Some(500), Some(500)]);
+        assert_eq!(pauses(1000, Duration::ZERO), [None, None, Some(68), Some(400), Some(2000)]);
     }
 
     #[test]

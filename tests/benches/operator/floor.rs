@@ -1,6 +1,6 @@
 //! The floor: the objects that the operator would make, made by a client that decides nothing.
 //!
-//! Pods, Services, Secrets, NetworkPolicies and statuses are copies of what the operator itself made of one model, under
+//! Pods, Services, Secrets, policies, budgets and statuses are copies of what the operator itself made of one model, under
 //! other names. Events are left out.
 
 use std::fmt::Debug;
@@ -10,6 +10,8 @@ use anyhow::{Context, Result};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::{Pod, Secret, Service};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::api::{ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client, Resource, ResourceExt as _};
 use serde::de::DeserializeOwned;
@@ -28,6 +30,8 @@ struct Mould {
     services: Vec<Value>,
     secret: Value,
     policy: Value,
+    /// Of models of several groups.
+    budget: Value,
     status: Value,
 }
 
@@ -36,20 +40,23 @@ static MOULD: OnceCell<Mould> = OnceCell::const_new();
 async fn mould(client: &Client) -> Result<&'static Mould> {
     let cast = async || {
         let operator = Running::start().await?;
-        create(client, &[model("mould", 1)?]).await?;
-        served(client, 2, 1).await?;
+        create(client, &[model("mould", 2)?]).await?;
+        served(client, 4, 1).await?;
         let pods: Api<Pod> = Api::namespaced(client.clone(), NAMESPACE);
         let pod = pods.list(&ListParams::default()).await?.items.pop().context("a pod")?;
         let services = made::<Service>(client).await?;
         let (secrets, policies) = (made::<Secret>(client).await?, made::<NetworkPolicy>(client).await?);
+        let budgets = made::<PodDisruptionBudget>(client).await?;
         let models: Api<ModelDeployment> = Api::namespaced(client.clone(), NAMESPACE);
-        let status = models.get("mould").await?.status;
+        let mut status = models.get("mould").await?.status.context("a status")?;
+        status.groups.truncate(1);
         operator.stop().await?;
         clean(client).await?;
         let services = services.iter().map(bare).collect::<Result<_>>()?;
         let (secret, policy) =
             (bare(secrets.first().context("a Secret")?)?, bare(policies.first().context("a policy")?)?);
-        anyhow::Ok(Mould { pod: bare(&pod)?, services, secret, policy, status: serde_json::to_value(status)? })
+        let budget = bare(budgets.first().context("a budget")?)?;
+        anyhow::Ok(Mould { pod: bare(&pod)?, services, secret, policy, budget, status: serde_json::to_value(status)? })
     };
     MOULD.get_or_try_init(cast).await
 }
@@ -109,6 +116,14 @@ async fn make(client: &Client, mould: &Mould, owners: &[ModelDeployment], groups
         let name = format!("{}-0a1b2c", owner.name_any());
         secrets.create(&PostParams::default(), &recast(&mould.secret, owner, Some(&name))?).await?;
         Ok(policies.create(&PostParams::default(), &recast(&mould.policy, owner, None)?).await.map(drop)?)
+    });
+    parallel(create).await?;
+    let budgets: Api<PodDisruptionBudget> = Api::namespaced(client.clone(), NAMESPACE);
+    let create = owners.iter().filter(|_| groups > 1).map(async |owner| {
+        let mut budget: PodDisruptionBudget = recast(&mould.budget, owner, None)?;
+        let least = i32::try_from(2 * groups - 1)?;
+        budget.spec.get_or_insert_default().min_available = Some(IntOrString::Int(least));
+        Ok(budgets.create(&PostParams::default(), &budget).await.map(drop)?)
     });
     parallel(create).await?;
     let of_groups = owners.iter().flat_map(|owner| (0..2 * groups).map(move |number| (owner, number)));

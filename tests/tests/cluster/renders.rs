@@ -1,6 +1,7 @@
 //! The chart, rendered in both modes with everything on and everything off: committed, and taken by a real API server.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use kube::ResourceExt as _;
@@ -14,6 +15,7 @@ use shoal_tests::cluster::pods;
 use shoal_tests::cluster::tools::{apply, helm, kubectl};
 use shoal_tests::monitoring::{DASHBOARD, RULES, exported, looked_at, page};
 use shoal_tests::paths::repository;
+use tokio::time::{Instant, sleep};
 
 use super::bench::{tiny, with_operator};
 use super::samples::compare;
@@ -191,20 +193,26 @@ pub(crate) async fn what_rules_and_dashboard_look_at_is_exported_by_a_running_op
         let log = bench.operator.log()?;
         let line = log.lines().find(|line| line.contains("\"address\"")).context("the address of its HTTP port")?;
         let address = serde_json::from_str::<Value>(line)?["fields"]["address"].as_str().unwrap_or_default().parse()?;
-        let page = page(address).await?;
         let wanted = looked_at("shoal_operator_")?;
-        let missing: Vec<_> = wanted.difference(&exported(&page)).cloned().collect();
-        assert_eq!(missing, Vec::<String>::new(), "a running operator exports only\n{page}");
-        for series in [
+        let series = [
             "shoal_operator_leader 1.0",
             "shoal_operator_models{state=\"available\"} 1",
             "shoal_operator_models{state=\"unavailable\"} 1",
             "shoal_operator_groups{phase=\"Ready\"} 2",
             "shoal_operator_rejections_total{reason=\"NotSupportedYet\"} 1",
-        ] {
-            ensure!(page.lines().any(|line| line == series), "{series} is not in\n{page}");
+        ];
+        // A pass counts after it has written what this test waited for.
+        let deadline = Instant::now() + Duration::from_secs(10);
+        loop {
+            let page = page(address).await?;
+            let missing: Vec<_> = wanted.difference(&exported(&page)).cloned().collect();
+            let unseen: Vec<_> = series.iter().filter(|wanted| !page.lines().any(|line| line == **wanted)).collect();
+            if missing.is_empty() && unseen.is_empty() {
+                return Ok(());
+            }
+            ensure!(Instant::now() < deadline, "{missing:?} and {unseen:?} are not in\n{page}");
+            sleep(Duration::from_millis(100)).await;
         }
-        Ok(())
     })
     .await
 }
