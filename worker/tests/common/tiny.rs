@@ -167,10 +167,10 @@ pub(crate) fn only(dtype: Dtype) -> Formats {
 pub(crate) fn decoded(writer: &Writer) -> Writer {
     let mut twin = writer.clone();
     for tensor in &mut twin.tensors {
-        let kinds = Dtype::ALL.into_iter().filter(|dtype| {
+        let mut kinds = Dtype::ALL.into_iter().filter(|dtype| {
             ![Dtype::U32, Dtype::E4m3, Dtype::E8m0].contains(dtype) && super::gguf::kind(*dtype) == tensor.kind
         });
-        let dtype = kinds.last().unwrap();
+        let dtype = kinds.next().expect("should be known: it was written");
         let mut numbers = vec![0.0; tensor.shape.iter().product::<u64>() as usize];
         dtype.widen(&tensor.data, &mut numbers);
         tensor.data = numbers.iter().flat_map(|number| number.to_le_bytes()).collect();

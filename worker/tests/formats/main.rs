@@ -1,4 +1,5 @@
 //! Models in the formats that people have, through the library's own loader.
+#![expect(clippy::unwrap_used, reason = "all of it is tests, also what is no #[test]")]
 
 mod fp8;
 #[path = "../common/gguf.rs"]

@@ -101,7 +101,7 @@ impl Run {
                     weight.widen_rows(first(head), &mut decoded);
                     decoded
                 };
-                fill_by_group(&mut device.pool, &mut target, to, work, decode, |decoded, row, head, out| {
+                fill_by_group(&mut device.pool, &mut target, (to, work), decode, |decoded, row, head, out| {
                     combine_rows(level, from.of(&x, row, head), Weight::F32(decoded), 0, out);
                 });
                 return;

@@ -110,15 +110,15 @@ pub(super) fn fill(
     });
 }
 
-/// As [`fill`], group by group: `prepare(group)` is made once for all rows.
+/// As [`fill`], group by group: `prepare(group)` is made once for all rows; `task` is the runs and the work of one.
 pub(super) fn fill_by_group<T>(
     pool: &mut Pool,
     out: &mut [f32],
-    runs: Runs,
-    work: usize,
+    task: (Runs, usize),
     prepare: impl Fn(usize) -> T + Sync,
     fill: impl Fn(&T, usize, usize, &mut [f32]) + Sync,
 ) {
+    let (runs, work) = task;
     let (groups, width) = (runs.view.groups, runs.view.width);
     if runs.rows == 0 || groups == 0 || width == 0 {
         return;

@@ -218,11 +218,6 @@ impl Metadata {
             Some(_) => self.wrong(key, "an array of numbers"),
         }
     }
-
-    /// Digest of every key and value; the same for the same header bytes.
-    pub fn hash(&self, hasher: &mut blake3::Hasher) {
-        hasher.update(&self.bytes);
-    }
 }
 
 /// The strings of an array, in place.
