@@ -7,7 +7,7 @@ pub mod source;
 
 use crate::crd::{
     Backend, Hardware, ModelDeployment, ModelDeploymentSpec, ModelShape, PlacementWishes, PodSpec, RESTARTED_AT,
-    RecoveryWishes, Rollout, Strategy, WeightFormat,
+    RecoveryWishes, Rollout, Strategy,
 };
 use crate::names::{ModelName, NameError};
 use crate::shape;
@@ -270,8 +270,6 @@ fn asked(spec: &ModelDeploymentSpec, restarted_at: Option<&str>) -> String {
 
 fn not_yet(validated: &Validated) -> Option<Rejection> {
     let backend = validated.device.backend;
-    let format = validated.shape.as_ref().map(|shape| shape.weights);
-    let architecture = validated.shape.as_ref().map(|shape| shape.architecture.as_str()).unwrap_or_default();
     let missing = if backend != Backend::CPU {
         format!("hardware.backend {backend:?} is not supported yet; supported: CPU")
     } else if validated.strategy != Strategy::Experts {
@@ -279,12 +277,6 @@ fn not_yet(validated: &Validated) -> Option<Rejection> {
     } else if !validated.source.is_mounted() {
         let scheme = validated.source.scheme();
         format!("model source {scheme}:// is not supported yet; supported: file://, pvc://, oci://")
-    } else if let Some(format @ (WeightFormat::FP8 | WeightFormat::MXFP4)) = format {
-        format!("weights in {format:?} are not supported yet; supported: F32, F16, BF16")
-    } else if !(architecture.is_empty() || architecture.starts_with("Deepseek")) {
-        format!(
-            "architecture {architecture} is not supported yet; supported: DeepseekV2ForCausalLM, DeepseekV3ForCausalLM"
-        )
     } else {
         return None;
     };

@@ -49,6 +49,12 @@ pub struct Dims {
     pub intermediate_size: u64,
     #[serde(default)]
     pub first_k_dense_replace: u64,
+    /// Dense layers of Qwen3-MoE, by index.
+    #[serde(default)]
+    pub mlp_only_layers: Option<Vec<u64>>,
+    /// Of Qwen3-MoE's layers only each n-th has experts.
+    #[serde(default)]
+    pub decoder_sparse_step: Option<u64>,
     #[serde(default, alias = "num_experts", alias = "num_local_experts")]
     pub n_routed_experts: u64,
     #[serde(default)]
@@ -123,7 +129,8 @@ impl Dims {
         let layer = family.attention(self, stored) + 2 * self.hidden_size * stored.wide;
         let shared = self.shared_width();
         let moe_layer = family.router(self, stored) + if shared > 0 { self.mlp(shared, stored.dense) } else { 0 };
-        let dense_ffn = self.first_k_dense_replace * self.mlp(self.intermediate_size, stored.dense);
+        let dense_layers = self.num_hidden_layers - self.moe_layers();
+        let dense_ffn = dense_layers * self.mlp(self.intermediate_size, stored.dense);
         let dense = outside + self.num_hidden_layers * layer + dense_ffn + self.moe_layers() * moe_layer;
         Ok(ModelShape {
             architecture: name.to_owned(),
@@ -142,10 +149,13 @@ impl Dims {
         })
     }
 
-    /// Layers with routed experts: all after the dense ones.
+    /// Layers with routed experts: all after the dense ones that come first, are listed, or lie between two steps.
     #[must_use]
     pub fn moe_layers(&self) -> u64 {
-        self.num_hidden_layers.saturating_sub(self.first_k_dense_replace)
+        let step = self.decoder_sparse_step.unwrap_or(1).max(1);
+        let listed = self.mlp_only_layers.as_deref().unwrap_or_default();
+        let is_mixture = |layer: &u64| (layer + 1).is_multiple_of(step) && !listed.contains(layer);
+        (self.first_k_dense_replace..self.num_hidden_layers).filter(is_mixture).count() as u64
     }
 
     /// Gate, up and down of an FFN of `width`.
@@ -211,8 +221,7 @@ impl Dims {
         } else {
             2 * heads * self.head_size()
         };
-        // Only latent attention comes with dense layers.
-        let dense = if self.is_latent() { self.intermediate_size } else { 0 };
+        let dense = if self.moe_layers() < self.num_hidden_layers { self.intermediate_size } else { 0 };
         let routed = self.num_experts_per_tok * self.expert_width();
         attention + self.kv_elements() + 2 * (dense + self.shared_width()) + routed
     }

@@ -192,6 +192,19 @@ mod tests {
     }
 
     #[test]
+    fn dense_part_and_experts_add_up_to_the_files_of_every_family() {
+        let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures");
+        for name in ["v3-plain", "half-split", "qwen3-sparse", "mixtral-full", "olmoe-clip", "gpt-oss-small"] {
+            let folder = fixtures.join(name);
+            let shape = shape(&folder).unwrap();
+            let experts = shape.expert_bytes * i64::from(shape.experts) * i64::from(shape.moe_layers);
+            let file = std::fs::read(folder.join("model.safetensors")).unwrap();
+            let header = u64::from_le_bytes(file[..8].try_into().unwrap());
+            assert_eq!(shape.dense_bytes + experts, file.len() as i64 - 8 - header as i64, "{name}");
+        }
+    }
+
+    #[test]
     fn a_lying_header_is_an_error_naming_the_tensor() {
         let header = r#"{"a":{"dtype":"BF16","shape":[8,4],"data_offsets":[0,64]}}"#;
         let error = shape(folder(header, 10).path()).unwrap_err().to_string();

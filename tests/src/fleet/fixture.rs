@@ -10,7 +10,23 @@ use tempfile::TempDir;
 use super::ask::Answer;
 
 /// All fixtures.
-pub const FIXTURES: [&str; 7] = ["v2-lite", "v2-group", "v3-yarn", "v3-plain", "half-split", "small-embed", "uneven"];
+pub const FIXTURES: [&str; 15] = [
+    "v2-lite",
+    "v2-group",
+    "v3-yarn",
+    "v3-plain",
+    "half-split",
+    "small-embed",
+    "uneven",
+    "qwen3-sparse",
+    "qwen3-tied",
+    "mixtral-window",
+    "mixtral-full",
+    "olmoe-clip",
+    "olmoe-norm",
+    "gpt-oss-128",
+    "gpt-oss-small",
+];
 /// Positions whose router was this undecided are left out of comparisons.
 const UNDECIDED: f32 = 1e-5;
 /// Most mean |Δ log-probability| over the top 20.
@@ -60,8 +76,9 @@ pub fn expected(name: &str) -> Result<Expected> {
 /// When its config is missing or malformed.
 pub fn experts(name: &str) -> Result<u32> {
     let config: Value = serde_json::from_slice(&std::fs::read(path(name).join("config.json"))?)?;
-    let experts = config["n_routed_experts"].as_u64().context("n_routed_experts")?;
-    Ok(u32::try_from(experts)?)
+    let spellings = ["n_routed_experts", "num_experts", "num_local_experts"];
+    let experts = spellings.iter().find_map(|field| config[field].as_u64());
+    Ok(u32::try_from(experts.context("n_routed_experts, num_experts or num_local_experts")?)?)
 }
 
 /// The distance of answers from what transformers says.

@@ -90,7 +90,12 @@ impl ScriptedModel {
 }
 
 /// Everything that a row's attention would read, itself included.
-fn read(cache: &[Option<u32>], control: &Control, row: usize, sequence: Option<usize>) -> Result<Vec<u32>, BackendError> {
+fn read(
+    cache: &[Option<u32>],
+    control: &Control,
+    row: usize,
+    sequence: Option<usize>,
+) -> Result<Vec<u32>, BackendError> {
     let table = sequence.map_or(&[][..], |sequence| &control.block_tables[sequence]);
     let token = |position: usize| {
         let block = table.get(position / KV_BLOCK).copied();

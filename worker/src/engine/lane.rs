@@ -12,7 +12,9 @@ use super::control::{Outcome, control, outcomes};
 use super::request::{Event, Failure, FailureCode, FinishReason, Submission};
 use super::stats::EngineStats;
 use super::step::Stepper;
-use crate::scheduler::{Admission, Admitted, Chunk, ChunkResult, End, Ended, Limits, Refusal, RequestId, Scheduler, StepPlan};
+use crate::scheduler::{
+    Admission, Admitted, Chunk, ChunkResult, End, Ended, Limits, Refusal, RequestId, Scheduler, StepPlan,
+};
 use crate::shards::exchange::ExchangeError;
 use crate::shards::group::Group;
 

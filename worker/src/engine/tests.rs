@@ -36,12 +36,7 @@ fn engine(name: &str, group: Option<GroupConfig>, fault: Option<Fault>) -> Engin
     engine_with(name, group, fault, None)
 }
 
-fn engine_with(
-    name: &str,
-    group: Option<GroupConfig>,
-    fault: Option<Fault>,
-    kv_tokens: Option<u32>,
-) -> EngineHandle {
+fn engine_with(name: &str, group: Option<GroupConfig>, fault: Option<Fault>, kv_tokens: Option<u32>) -> EngineHandle {
     let options = CpuOptions { threads: NonZeroUsize::MIN, level: None };
     let load_options = LoadOptions {
         directory: fixture(name),

@@ -9,6 +9,7 @@ mod llama;
 mod malformed_gguf;
 mod malformed_safetensors;
 mod model;
+mod mxfp4;
 #[path = "../common/noise.rs"]
 mod noise;
 mod parity;

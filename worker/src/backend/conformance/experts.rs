@@ -43,8 +43,18 @@ pub(super) fn all() -> Vec<Case> {
         }
     }
     // As files mix them.
-    cases.push(grouped_experts("grouped_gate_up", [Dtype::Q4K, Dtype::Q5K, Dtype::Q6K], (256, 256), Activation::SwiGlu));
-    cases.push(grouped_experts("grouped_gate_up", [Dtype::Bf16, Dtype::Q8_0, Dtype::F16], (32, 32), Activation::SwiGlu));
+    cases.push(grouped_experts(
+        "grouped_gate_up",
+        [Dtype::Q4K, Dtype::Q5K, Dtype::Q6K],
+        (256, 256),
+        Activation::SwiGlu,
+    ));
+    cases.push(grouped_experts(
+        "grouped_gate_up",
+        [Dtype::Bf16, Dtype::Q8_0, Dtype::F16],
+        (32, 32),
+        Activation::SwiGlu,
+    ));
     cases
 }
 

@@ -35,8 +35,7 @@ fn fixture(name: &str, kv_dtype: Dtype, backend: Arc<dyn Backend>) -> LoadedMode
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures").join(name);
     let (rank, placement, context_tokens, sequences, step_rows) = (0, None, Some(384), 1, STEP_ROWS);
     let kv_tokens = None;
-    let options =
-        LoadOptions { directory, rank, placement, context_tokens, sequences, kv_tokens, step_rows, kv_dtype };
+    let options = LoadOptions { directory, rank, placement, context_tokens, sequences, kv_tokens, step_rows, kv_dtype };
     load(&options, backend).unwrap()
 }
 

@@ -26,9 +26,8 @@ fn conversations() -> Vec<Request> {
 
 /// Ids and the bits of all log-probabilities.
 fn bits(tokens: Vec<SampledToken>) -> Vec<(u32, Vec<(u32, u32)>)> {
-    let of = |token: SampledToken| {
-        (token.id, token.top.into_iter().map(|(id, logprob)| (id, logprob.to_bits())).collect())
-    };
+    let of =
+        |token: SampledToken| (token.id, token.top.into_iter().map(|(id, logprob)| (id, logprob.to_bits())).collect());
     tokens.into_iter().map(of).collect()
 }
 
@@ -47,8 +46,7 @@ async fn a_found_beginning_and_a_sequence_put_back_change_no_bit() {
 
     let tight = Engines { handles: vec![engine_with("v2-lite", None, None, Some(512))] }.ready().await;
     for round in 0..2 {
-        let open: Vec<_> =
-            conversations().into_iter().map(|asked| submit(&tight.handles[0], asked)).collect();
+        let open: Vec<_> = conversations().into_iter().map(|asked| submit(&tight.handles[0], asked)).collect();
         for (index, answer) in open.into_iter().enumerate() {
             let (tokens, end) = collect(answer).await;
             assert_eq!(end, Event::Finished(FinishReason::Length));
@@ -63,8 +61,7 @@ async fn a_found_beginning_and_a_sequence_put_back_change_no_bit() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_answer_is_the_scripts_whatever_is_shared_put_back_or_abandoned() {
-    let script =
-        Script { vocabulary: 50, context: 512, kv_blocks: 12, bucket: Bucket { rows: 48, samples: 12 } };
+    let script = Script { vocabulary: 50, context: 512, kv_blocks: 12, bucket: Bucket { rows: 48, samples: 12 } };
     let capacity = Capacity { context_tokens: 512, sequences: 12, queue: 512 };
     let (model, timing) = (script.load(), Timing::default());
     let config = EngineConfig { model, capacity, group: None, tls: None, probe_token: 0, timing, fault: None };

@@ -148,11 +148,7 @@ impl MlaAttention {
 }
 
 impl KvB {
-    fn bind(
-        recorder: &mut Recorder<'_>,
-        dims: MlaDims,
-        name: impl Fn(&str) -> String,
-    ) -> Result<Self, WeightsError> {
+    fn bind(recorder: &mut Recorder<'_>, dims: MlaDims, name: impl Fn(&str) -> String) -> Result<Self, WeightsError> {
         let MlaDims { heads, kv_lora, nope, value, .. } = dims;
         if recorder.has(&name("k_b_proj")) && !recorder.has(&name("kv_b_proj")) {
             return Ok(Self::Split {

@@ -32,9 +32,8 @@ fn act() -> impl Strategy<Value = Act> {
         },
     );
     let rare = |bits: u32| if bits.is_multiple_of(8) { bits / 8 } else { 0 };
-    let step = (0..64_u32, 0..64_u32, prop::bool::weighted(0.05), prop::option::weighted(0.2, 0..40_u64)).prop_map(
-        move |(eos, fault, lost, cancel)| Act::Step { eos: rare(eos), fault: rare(fault), lost, cancel },
-    );
+    let step = (0..64_u32, 0..64_u32, prop::bool::weighted(0.05), prop::option::weighted(0.2, 0..40_u64))
+        .prop_map(move |(eos, fault, lost, cancel)| Act::Step { eos: rare(eos), fault: rare(fault), lost, cancel });
     prop_oneof![6 => submit, 1 => (0..40_u64).prop_map(Act::Cancel), 16 => step, 1 => Just(Act::Clear)]
 }
 
@@ -197,7 +196,9 @@ impl Watched {
 
     /// All chunks of a step write, then all read: in the order of rows a device promises nothing.
     fn write_and_read(&mut self, plan: &StepPlan) {
-        let slot = |chunk: &Chunk, position: u32| (chunk.blocks[(position / BLOCK) as usize] * BLOCK + position % BLOCK) as usize;
+        let slot = |chunk: &Chunk, position: u32| {
+            (chunk.blocks[(position / BLOCK) as usize] * BLOCK + position % BLOCK) as usize
+        };
         let mut written = BTreeSet::new();
         for chunk in &plan.chunks {
             let said = &self.taken[&chunk.id];
@@ -211,7 +212,11 @@ impl Watched {
             let said = &self.taken[&chunk.id];
             for position in 0..chunk.start + chunk.count {
                 let wanted = Some((said.tenant, said.tokens[position as usize]));
-                assert_eq!(self.memory[slot(chunk, position)], wanted, "{chunk:?} reads what is not its own at {position}");
+                assert_eq!(
+                    self.memory[slot(chunk, position)],
+                    wanted,
+                    "{chunk:?} reads what is not its own at {position}"
+                );
             }
         }
     }
@@ -249,8 +254,7 @@ fn histories_find_beginnings_and_put_sequences_back() {
     let (mut found, mut preempted) = (0, 0);
     for _ in 0..200 {
         let acts = prop::collection::vec(act(), 60..100).new_tree(&mut runner).unwrap().current();
-        let limits =
-            Limits { running: 4, waiting: 6, step_tokens: 8, step_samples: 4, blocks: 9, block_tokens: BLOCK };
+        let limits = Limits { running: 4, waiting: 6, step_tokens: 8, step_samples: 4, blocks: 9, block_tokens: BLOCK };
         let mut watched = Watched::new(limits);
         for (index, act) in acts.into_iter().enumerate() {
             watched.apply(index as u64, act);
