@@ -124,6 +124,7 @@ main() {
   stage images step build_images
   stage lint tests/lint.sh
   stage unit cargo test --workspace --lib --bins --no-fail-fast
+  stage worker cargo test --workspace --test process --test formats --test fuzz
   stage doc cargo test --workspace --doc
   # The real node comes last: it is the longest path through everything the others prove in parts.
   local test
