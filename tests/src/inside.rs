@@ -169,7 +169,7 @@ fn enter(world: World) -> Result<ExitCode> {
 }
 
 /// A test that waits longer hangs: every wait of its own is far shorter.
-const TEST_DEADLINE: Duration = Duration::from_secs(480);
+const TEST_DEADLINE: Duration = Duration::from_secs(900);
 
 fn run((world, deadline): (World, Duration), mut arguments: Arguments, tests: Vec<Test>) -> Result<Conclusion> {
     arguments.test_threads.get_or_insert(world.tests_at_once());

@@ -22,11 +22,11 @@ const ALONE: usize = 5;
 
 /// Even and uneven splits of `experts` over 2, 3 and 4 workers; some ranges are apart, one worker may own none.
 fn placements(experts: u32) -> Result<Vec<Placement>> {
-    let third = experts / 3;
+    let third = (experts / 3).max(3);
     let uneven = [
         vec![vec![0..experts - 3], vec![experts - 3..experts]],
         vec![vec![0..1, third..experts - 1], vec![1..third], vec![experts - 1..experts]],
-        vec![vec![2..third], vec![], vec![0..2, third..experts - 2], vec![experts - 2..experts]],
+        vec![vec![2..third], vec![], vec![0..2, third..experts - 1], vec![experts - 1..experts]],
     ];
     let even = (2..5).map(|size| Placement::even(experts, size));
     let uneven = uneven.into_iter().map(|shards| Placement::new(experts, shards));
