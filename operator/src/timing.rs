@@ -48,7 +48,8 @@ impl Timing {
             backoff: Backoff { first: seconds(10), cap: seconds(300), healthy: seconds(600) },
             startup: seconds(600),
             unschedulable: seconds(10),
-            partial: seconds(45),
+            // As above: a successor waits for the lease before it can complete what it finds half made.
+            partial: seconds(45).max(Duration::from_secs(8)),
             progress: seconds(600),
             error_first: seconds(1),
             error_cap: seconds(60),
