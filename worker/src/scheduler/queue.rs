@@ -32,13 +32,9 @@ impl Queue {
     /// was served least: neither owed for its absence nor behind.
     pub(super) fn open(&mut self, tenant: &str) -> Arc<str> {
         let least = self.tenants.values().map(|account| account.served).min().unwrap_or(0);
-        if let Some((name, _)) = self.tenants.get_key_value(tenant) {
-            let name = Arc::clone(name);
-            self.tenants.entry(Arc::clone(&name)).and_modify(|account| account.requests += 1);
-            return name;
-        }
-        let name: Arc<str> = tenant.into();
-        self.tenants.insert(Arc::clone(&name), Account { requests: 1, served: least });
+        let known = self.tenants.get_key_value(tenant).map(|(name, _)| Arc::clone(name));
+        let name = known.unwrap_or_else(|| tenant.into());
+        self.tenants.entry(Arc::clone(&name)).or_insert(Account { requests: 0, served: least }).requests += 1;
         name
     }
 
