@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use prost::Message;
 use shoal_proto::SHARD_PROTOCOL_VERSION;
 use shoal_proto::shard::{
-    ExchangeRequest, ExchangeResponse, ExpertRange, Heartbeat, HelloRequest, HelloResponse, Identity, Leaving,
-    Partials, Placement, Refused, Rows, ShardPlacement, Strategy, exchange_request, exchange_response,
+    ExchangeRequest, ExchangeResponse, ExpertRange, Heartbeat, HelloRequest, HelloResponse, Identity, LayerRange,
+    Leaving, Partials, Placement, Refused, Rows, ShardPlacement, Strategy, exchange_request, exchange_response,
 };
 
 fn identity() -> Identity {
@@ -52,8 +52,15 @@ fn partials() -> Partials {
 }
 
 fn placement() -> Placement {
-    let shard = |begin, end| ShardPlacement { experts: vec![ExpertRange { begin, end }] };
-    Placement { version: 1, strategy: Strategy::Experts.into(), experts: 8, shards: vec![shard(0, 5), shard(5, 8)] }
+    let shard = |begin, end| ShardPlacement { experts: vec![ExpertRange { begin, end }], layers: None };
+    let shards = vec![shard(0, 5), shard(5, 8)];
+    Placement { version: 1, strategy: Strategy::Experts.into(), experts: 8, shards, layers: 0 }
+}
+
+fn pipeline() -> Placement {
+    let stage = |begin, end| ShardPlacement { experts: vec![], layers: Some(LayerRange { begin, end }) };
+    let shards = vec![stage(0, 2), stage(2, 9)];
+    Placement { version: 1, strategy: Strategy::Pipeline.into(), experts: 0, shards, layers: 9 }
 }
 
 /// Name and bytes of one message of each kind, every field set.
@@ -77,6 +84,7 @@ fn messages() -> Vec<(&'static str, Vec<u8>)> {
         ("exchange_response.leaving", down(Down::Leaving(leaving))),
         ("exchange_response.refused", down(Down::Refused(refused))),
         ("placement", placement().encode_to_vec()),
+        ("placement.pipeline", pipeline().encode_to_vec()),
     ]
 }
 

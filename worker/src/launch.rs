@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::backend::cpu::{CpuBackend, CpuOptions};
 use crate::backend::strict::{StrictBackend, StrictOptions};
 use crate::backend::{Backend, BackendError};
-use crate::config::{BackendKind, Config, Group, Numerics};
+use crate::config::{BackendKind, Config, Group, Numerics, Shards};
 use crate::engine::handle::EngineHandle;
 use crate::engine::{self, Capacity, EngineConfig, EngineError, GroupConfig};
 use crate::model::load::{LoadOptions, load};
@@ -63,13 +63,16 @@ pub fn engine(config: &Config) -> Result<EngineHandle, LaunchError> {
         sequences: sequences as usize,
         queue: config.capacity.queue as usize,
     };
-    let group = shards.map(|shards| GroupConfig {
-        rank: config.group.rank,
-        epoch: config.group.epoch,
-        listen: shards.listen,
-        peers: shards.peers.clone(),
-        placement: shards.placement.decided(model.info.experts),
-    });
+    let group = |shards: &Shards| -> Result<GroupConfig, ModelError> {
+        Ok(GroupConfig {
+            rank: config.group.rank,
+            epoch: config.group.epoch,
+            listen: shards.listen,
+            peers: shards.peers.clone(),
+            placement: shards.placement.decided(model.info.experts, model.info.layers)?,
+        })
+    };
+    let group = shards.map(group).transpose()?;
     let timing = Timing::default();
     Ok(engine::start(EngineConfig { model, capacity, group, tls, probe_token: 0, timing, fault: config.fault })?)
 }

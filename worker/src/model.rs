@@ -17,6 +17,8 @@ mod transpose;
 
 use std::path::PathBuf;
 
+use shoal_proto::placement::PlacementError;
+
 use crate::backend::BackendError;
 use crate::weights::WeightsError;
 
@@ -41,13 +43,18 @@ pub enum ModelError {
         problem: String,
     },
     /// The group's placement is not for this model.
-    #[error("the placement is for {placed} experts, the model has {experts}")]
+    #[error("the placement is for {placed} {what}s, the model has {actual}")]
     Placement {
+        /// `expert` or `layer`.
+        what: &'static str,
         /// By the placement.
         placed: u32,
         /// By the config.
-        experts: u32,
+        actual: u32,
     },
+    /// The group's placement cannot be honoured.
+    #[error(transparent)]
+    Undecidable(#[from] PlacementError),
     /// More context than the model allows.
     #[error("{wanted} context tokens are more than the model's {allowed}")]
     Context {

@@ -50,6 +50,7 @@ impl Script {
             hidden: 1,
             vocabulary: self.vocabulary,
             max_context: self.context,
+            layers: 0,
             mixture_layers: 0,
             experts: 1,
             top_k: 1,

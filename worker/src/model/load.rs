@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rayon::iter::{IntoParallelRefIterator as _, ParallelIterator as _};
-use shoal_proto::placement::Placement;
+use shoal_proto::placement::{Placement, PlacementError};
+use shoal_proto::shard::Strategy;
 
 use super::ModelError;
 use super::config::ModelConfig;
@@ -65,6 +66,7 @@ pub fn load(options: &LoadOptions, backend: Arc<dyn Backend>) -> Result<LoadedMo
         hidden: config.hidden,
         vocabulary: u32::try_from(config.vocabulary).expect("should fit: bounded by the config"),
         max_context: context,
+        layers: u32::try_from(config.decoder.layers.len()).expect("should fit: bounded by the config"),
         mixture_layers: config.decoder.layers.iter().filter(|layer| layer.mixture).count(),
         experts: config.decoder.mixture.experts,
         top_k: config.decoder.mixture.router.top_k,
@@ -103,9 +105,13 @@ fn ownership(config: &ModelConfig, options: &LoadOptions) -> Result<Ownership, M
         let own = std::iter::once(0..experts).collect();
         return Ok(Ownership { own, peers: vec![None] });
     };
-    let placement = placement.decided(experts);
-    if placement.experts() != experts {
-        return Err(ModelError::Placement { placed: placement.experts(), experts });
+    let layers = u32::try_from(config.decoder.layers.len()).expect("should fit: bounded by the config");
+    let placement = placement.decided(experts, layers)?;
+    if placement.strategy() != Strategy::Experts {
+        return Err(PlacementError::Strategy(placement.strategy().as_str_name().to_owned()).into());
+    }
+    if placement.count() != experts {
+        return Err(ModelError::Placement { what: "expert", placed: placement.count(), actual: experts });
     }
     let peers = (0..placement.size()).map(|rank| {
         let owned = placement.ranges(rank);

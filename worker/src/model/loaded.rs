@@ -19,6 +19,8 @@ pub struct ModelInfo {
     pub vocabulary: u32,
     /// Most tokens of a sequence that the config allows.
     pub max_context: u32,
+    /// Decoder layers.
+    pub layers: u32,
     /// Decoder layers with routed experts.
     pub mixture_layers: usize,
     /// Routed experts of such a layer.

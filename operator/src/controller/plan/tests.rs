@@ -292,7 +292,7 @@ proptest! {
         prop_assert_eq!(plan(&spec, &inventory), chosen.clone());
         let layout = chosen.layout.as_ref().unwrap();
         let placement = layout.placement.as_ref().unwrap();
-        prop_assert_eq!((placement.experts(), placement.size()), (64, layout.shards as usize));
+        prop_assert_eq!((placement.count(), placement.size()), (64, layout.shards as usize));
         prop_assert!(chosen.arithmetic.len() <= 16 && chosen.rejected.len() <= 8);
         let fits = held(&nodes, &spec, layout.bytes.as_ref().unwrap()) >= u64::from(layout.shards);
         prop_assert_eq!(chosen.verdict.reason == PlanReason::Fits, fits);
