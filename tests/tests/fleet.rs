@@ -1,5 +1,7 @@
 //! Fleets of real worker processes: parity with transformers, equality of every split, loss, drain, sabotage, refusals.
 
+#[path = "fleet/bench.rs"]
+mod bench;
 #[path = "fleet/drain.rs"]
 mod drain;
 #[path = "fleet/loss.rs"]

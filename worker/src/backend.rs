@@ -142,6 +142,8 @@ pub struct Report {
     pub non_finite: Vec<NonFinite>,
     /// (row, expert) pairs computed by this run.
     pub expert_pairs: u64,
+    /// Experts whose weights this run read, counted anew in each layer.
+    pub experts_read: u64,
 }
 
 /// A device, or the CPU's pool. Shared by the two lanes; every method may be called from any thread.

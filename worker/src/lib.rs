@@ -1,6 +1,7 @@
 //! One shard of a mixture-of-experts model, served over gRPC.
 
 pub mod backend;
+pub mod bench;
 pub mod config;
 pub mod engine;
 pub mod formats;

@@ -68,7 +68,7 @@ fn assert_close(case: &Case, level: Level) {
     }
     let summary = |report: Report| {
         let ids: Vec<_> = report.samples.iter().map(|sample| sample.as_ref().map(|token| token.id)).collect();
-        (ids, report.non_finite, report.expert_pairs)
+        (ids, report.non_finite, (report.expert_pairs, report.experts_read))
     };
     assert_eq!(summary(report), summary(meant), "{}", case.name);
 }

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::control::{Bounds, sequence_of_rows};
 use super::{Backend, BackendError, Capabilities, Control, Executable, KV_BLOCK, Lane, Report, Ticket, TokenSource};
 use crate::engine::request::SampledToken;
-use crate::model::loaded::{LoadedModel, ModelInfo, Programs};
+use crate::model::loaded::{LoadedModel, ModelInfo, Programs, Reads};
 use crate::program::{Bucket, BufferDecl, BufferId, Program};
 
 /// How large a scripted model is.
@@ -51,6 +51,7 @@ impl Script {
             vocabulary: self.vocabulary,
             max_context: self.context,
             layers: 0,
+            reads: Reads::default(),
             mixture_layers: 0,
             experts: 1,
             top_k: 1,

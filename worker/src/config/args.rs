@@ -9,6 +9,7 @@ use crate::engine::fault::Fault;
 /// One shard of a mixture-of-experts model, served over gRPC.
 ///
 /// Every flag is also an environment variable: `--model-name` is `SHOAL_MODEL_NAME`; the flag wins.
+/// `shoal-worker bench --help` says how to measure instead of serving.
 #[derive(Debug, clap::Parser)]
 #[command(name = "shoal-worker", version)]
 pub struct Args {

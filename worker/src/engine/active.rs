@@ -55,14 +55,16 @@ impl Active {
         drop(self.events.try_send(Event::Began { cached_tokens }));
     }
 
-    /// Takes the next token and sends it; whether it ends the answer.
-    pub(super) fn push(&mut self, token: SampledToken) -> bool {
+    /// Takes the next token and sends it; the token that the next step sees, and whether it ends the answer.
+    pub(super) fn push(&mut self, token: SampledToken) -> (u32, bool) {
         let is_eos = self.request.eos.contains(&token.id);
-        self.tokens.push(token.id);
-        Arc::make_mut(&mut self.counts).push_generated(token.id);
+        let at = self.tokens.len() - self.request.prompt.len();
+        let next = self.request.script.as_ref().and_then(|script| script.get(at)).copied().unwrap_or(token.id);
+        self.tokens.push(next);
+        Arc::make_mut(&mut self.counts).push_generated(next);
         // A client that left is seen by `is_abandoned` before the next step.
         drop(self.events.try_send(Event::Token(token)));
-        is_eos
+        (next, is_eos)
     }
 
     /// Whether nobody listens any more, or the listener has stopped making room.

@@ -84,6 +84,7 @@ mod tests {
             deadline: None,
             priority: 0,
             tenant: String::new(),
+            script: None,
         };
         Active::new(Submission { request, events: mpsc::channel(8).0 })
     }

@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::request::Submission;
 use super::stats::EngineStats;
+use crate::model::loaded::Reads;
 
 /// A running engine, as the front sees it. The engine stops when `submissions` is dropped and the drain is done.
 #[derive(Debug, Clone)]
@@ -42,6 +43,8 @@ pub struct EngineInfo {
     pub numerics_id: String,
     /// Bytes of weights that this worker holds.
     pub weight_bytes: u64,
+    /// What of them a step reads.
+    pub reads: Reads,
 }
 
 /// Whether this epoch of the group answers.

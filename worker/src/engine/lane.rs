@@ -134,8 +134,8 @@ impl StepLane {
             Outcome::Sampled(token) => {
                 EngineStats::add(&self.stats.generated_tokens, 1);
                 let id = token.id;
-                let eos = self.active.get_mut(&chunk.id).is_some_and(|active| active.push(token));
-                ChunkResult::Sampled { token: id, eos }
+                let (token, eos) = self.active.get_mut(&chunk.id).map_or((id, false), |active| active.push(token));
+                ChunkResult::Sampled { token, eos }
             }
             Outcome::Fault(place) => {
                 EngineStats::add(&self.stats.numeric_faults, 1);

@@ -31,6 +31,7 @@ pub(super) async fn probe(group: Arc<Group>, submissions: mpsc::WeakSender<Submi
         deadline: None,
         priority: i32::MAX,
         tenant: String::new(),
+        script: None,
     };
     if submissions.send(Submission { request, events }).await.is_err() {
         return;

@@ -2,6 +2,7 @@
 //!
 //! Never holds text: the front tokenises, detokenises and watches for stop strings.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use tokio::sync::mpsc;
@@ -27,6 +28,9 @@ pub struct Request {
     pub priority: i32,
     /// Salts whatever is shared between requests.
     pub tenant: String,
+    /// What the next step sees in the place of the token that was chosen; beyond its end, and without one, the chosen
+    /// token. For measurements: the tokens that a model chooses repeat, and with them its experts.
+    pub script: Option<Arc<[u32]>>,
 }
 
 /// How a token is chosen from the raw logits; every field is already within its limits.

@@ -100,6 +100,7 @@ fn describe(info: &ModelInfo, context_tokens: u32) -> EngineInfo {
         model_digest: hex(&info.model_digest),
         numerics_id: info.numerics_id.clone(),
         weight_bytes: info.weight_bytes,
+        reads: info.reads,
     }
 }
 

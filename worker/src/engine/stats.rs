@@ -19,6 +19,8 @@ pub struct EngineStats {
     pub expert_pairs_remote: AtomicU64,
     /// Counter: (row, expert) pairs computed here for peers.
     pub expert_pairs_served: AtomicU64,
+    /// Counter: experts whose weights were read here, counted anew in each run and layer.
+    pub experts_read: AtomicU64,
     /// Counter: sequences put back to the queue for want of KV blocks.
     pub preemptions: AtomicU64,
     /// Counter: requests failed by a number that is not finite.

@@ -35,6 +35,7 @@ impl Stepper {
         };
         EngineStats::add(&self.stats.steps, 1);
         EngineStats::add(&self.stats.expert_pairs_local, report.expert_pairs);
+        EngineStats::add(&self.stats.experts_read, report.experts_read);
         Ok(report)
     }
 }
@@ -68,4 +69,5 @@ fn merge(total: &mut Report, part: Report) {
     total.samples = part.samples;
     total.non_finite.extend(part.non_finite);
     total.expert_pairs += part.expert_pairs;
+    total.experts_read += part.experts_read;
 }

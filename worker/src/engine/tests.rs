@@ -106,6 +106,7 @@ fn request(prompt: Vec<u32>, max_tokens: u32, sampling: SamplingParams) -> Reque
         deadline: None,
         priority: 0,
         tenant: String::new(),
+        script: None,
     }
 }
 

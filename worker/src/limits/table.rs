@@ -65,6 +65,14 @@ limits! {
     STEP_TOKENS = "--step-tokens", 1.0, 65_536.0, "tokens";
     /// Requests that may wait.
     QUEUE = "--queue", 1.0, 65_536.0, "requests";
+    /// Of `shoal-worker bench`: tokens of a prompt.
+    BENCH_PREFILL = "--prefill", 1.0, 1_000_000.0, "tokens";
+    /// Of `shoal-worker bench`: tokens of an answer after its first one.
+    BENCH_DECODE = "--decode", 1.0, 1_000_000.0, "tokens";
+    /// Of `shoal-worker bench`: sequences at once.
+    BENCH_BATCH = "--batch[]", 1.0, 2048.0, "sequences";
+    /// Of `shoal-worker bench`: measurements of one run.
+    BENCH_BATCHES = "--batch", 1.0, 16.0, "batches";
     /// The name that clients use.
     MODEL_NAME = "--model-name", 1.0, 253.0, "bytes";
     /// Of one safetensors file.

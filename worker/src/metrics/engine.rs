@@ -33,6 +33,8 @@ impl Collector for EngineCollector {
         let found = "Prompt tokens found in the cache, in whole blocks";
         page.counter("prompt_tokens_cached", found, &stats.prompt_tokens_cached)?;
         page.counter("generated_tokens", "Tokens sampled", &stats.generated_tokens)?;
+        let read = "Experts whose weights were read, counted anew in each run and layer";
+        page.counter("experts_read", read, &stats.experts_read)?;
         page.counter("preemptions", "Sequences put back for want of KV blocks", &stats.preemptions)?;
         page.counter("numeric_faults", "Requests failed by a number that is not finite", &stats.numeric_faults)?;
         page.counter("group_losses", "Times that the group was lost; at most one an epoch", &stats.peer_losses)?;

@@ -10,6 +10,9 @@ use crate::program::{Bucket, BufferId, BufferKind, Dtype, Segment, View};
 use crate::weights::WeightsError;
 use crate::weights::checkpoint::Checkpoint;
 
+/// The embedding's table, in every family.
+pub(super) const EMBEDDING: &str = "model.embed_tokens.weight";
+
 /// What a recording depends on besides the model's files.
 #[derive(Debug, Clone)]
 pub(super) struct RecipeOptions {
@@ -124,7 +127,7 @@ pub(super) fn record(
     let stream = Stream::declare(&mut recorder, config);
     let shared = SharedParts::declare(&mut recorder, config, options.ownership);
     let samples = recorder.buffer(BufferKind::State, Dtype::U32, "samples", [options.bucket.samples, 1]);
-    let table = recorder.matrix("model.embed_tokens.weight", [config.vocabulary, config.hidden])?;
+    let table = recorder.matrix(EMBEDDING, [config.vocabulary, config.hidden])?;
     recorder.push(Op::Embed { table, samples, out: stream.residual });
     let mut mixtures = 0;
     for index in 0..config.decoder.layers.len() {

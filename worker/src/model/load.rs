@@ -11,8 +11,8 @@ use shoal_proto::shard::Strategy;
 
 use super::ModelError;
 use super::config::ModelConfig;
-use super::decoder::{RecipeOptions, Recorded, record};
-use super::loaded::{KV_BLOCK, LoadedModel, ModelInfo, Programs};
+use super::decoder::{EMBEDDING, RecipeOptions, Recorded, record};
+use super::loaded::{KV_BLOCK, LoadedModel, ModelInfo, Programs, Reads};
 use super::parts::Ownership;
 use super::recipe::{Binding, Part, Scope};
 use super::transpose;
@@ -52,6 +52,8 @@ pub fn load(options: &LoadOptions, backend: Arc<dyn Backend>) -> Result<LoadedMo
     let kv_blocks = kv_blocks(context, options)?;
     let bucket = Bucket { rows: options.step_rows, samples: options.step_rows.min(options.sequences as usize) };
     let ownership = ownership(&config, options)?;
+    let mixtures = config.decoder.layers.iter().filter(|layer| layer.mixture).count();
+    let owned = (ownership.own.iter().map(ExactSizeIterator::len).sum::<usize>() * mixtures) as u64;
     let recipe = RecipeOptions { bucket, kv_blocks, kv_dtype: options.kv_dtype, ownership };
     let Recorded { recording, peers, serve } = record(&checkpoint, &config, recipe)?;
     for (index, decl) in (0..).zip(&recording.buffers) {
@@ -67,12 +69,17 @@ pub fn load(options: &LoadOptions, backend: Arc<dyn Backend>) -> Result<LoadedMo
         vocabulary: u32::try_from(config.vocabulary).expect("should fit: bounded by the config"),
         max_context: context,
         layers: u32::try_from(config.decoder.layers.len()).expect("should fit: bounded by the config"),
-        mixture_layers: config.decoder.layers.iter().filter(|layer| layer.mixture).count(),
+        mixture_layers: mixtures,
         experts: config.decoder.mixture.experts,
         top_k: config.decoder.mixture.router.top_k,
         model_digest: *model_hash.finalize().as_bytes(),
         dense_digest: resident.dense_digest,
         weight_bytes: resident.bytes,
+        reads: Reads {
+            step_bytes: resident.bytes - resident.expert_bytes - if config.tied { 0 } else { resident.table_bytes },
+            expert_bytes: resident.expert_bytes / owned.max(1),
+            mixture_layers: mixtures as u64,
+        },
         numerics_id: numerics_id(backend.as_ref(), options.kv_dtype),
         kv_blocks,
         architecture: config.architecture,
@@ -122,6 +129,9 @@ fn ownership(config: &ModelConfig, options: &LoadOptions) -> Result<Ownership, M
 
 struct Resident {
     bytes: u64,
+    /// Of them, those of experts and those of the embedding.
+    expert_bytes: u64,
+    table_bytes: u64,
     dense_digest: [u8; 32],
 }
 
@@ -148,8 +158,15 @@ fn upload(checkpoint: &Checkpoint, bindings: &[Binding], backend: &dyn Backend) 
     of_dense.for_each(|(_, (_, hash))| {
         dense.update(hash.as_bytes());
     });
-    let bytes = done.iter().map(|(bytes, _)| bytes).sum();
-    Ok(Resident { bytes, dense_digest: *dense.finalize().as_bytes() })
+    let sum = |of: &dyn Fn(&Binding) -> bool| -> u64 {
+        bindings.iter().zip(&done).filter(|(binding, _)| of(binding)).map(|(_, (bytes, _))| bytes).sum()
+    };
+    Ok(Resident {
+        bytes: sum(&|_| true),
+        expert_bytes: sum(&|binding| binding.scope == Scope::Expert),
+        table_bytes: sum(&|binding| binding.tensor == EMBEDDING),
+        dense_digest: *dense.finalize().as_bytes(),
+    })
 }
 
 fn compile(programs: &[Program], backend: &dyn Backend) -> Result<Programs, ModelError> {

@@ -33,10 +33,23 @@ pub struct ModelInfo {
     pub dense_digest: [u8; 32],
     /// Bytes of weights resident here.
     pub weight_bytes: u64,
+    /// What of them a step reads.
+    pub reads: Reads,
     /// {backend, level, activation rounding, KV dtype, kernel revision}.
     pub numerics_id: String,
     /// Blocks that the cache holds.
     pub kv_blocks: u32,
+}
+
+/// Which bytes of weights a step reads; with the experts that were read, all that a roofline needs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Reads {
+    /// Whatever the rows are: all but experts and a table that only embeds.
+    pub step_bytes: u64,
+    /// For one expert of one layer, on average.
+    pub expert_bytes: u64,
+    /// Layers with routed experts that run here.
+    pub mixture_layers: u64,
 }
 
 /// The compiled programs of a step.

@@ -1,5 +1,6 @@
 //! Experts: lists, grouped matmuls and the routed sum.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 use crate::ops::{Activation, ExpertBank, Op, PartialList, RowList};
@@ -48,6 +49,8 @@ impl Walk<'_> {
     pub(super) fn gate_up(&mut self, list: &RowList, bank: &ExpertBank, out: BufferId) {
         let pairs = self.pairs(list);
         self.report.expert_pairs += pairs.len() as u64;
+        let chosen: BTreeSet<_> = pairs.iter().map(|&(_, expert, _)| place(&bank.owned, expert)).collect();
+        self.report.experts_read += chosen.len() as u64;
         for (pair, (row, expert, _)) in pairs.into_iter().enumerate() {
             let x = self.memory.row(list.activation, row);
             let place = place(&bank.owned, expert);

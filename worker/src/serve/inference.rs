@@ -87,6 +87,7 @@ impl InferenceService {
             deadline,
             priority: asked.priority,
             tenant: asked.tenant,
+            script: None,
         };
         Ok((request, asked.stop))
     }

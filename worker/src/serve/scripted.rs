@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use crate::engine::handle::{DrainPhase, EngineHandle, EngineInfo, Readiness};
 use crate::engine::request::{Event, FinishReason, SampledToken, Submission};
 use crate::engine::stats::EngineStats;
+use crate::model::loaded::Reads;
 
 /// What the engine does with a request.
 #[derive(Debug, Clone)]
@@ -52,6 +53,7 @@ pub(super) fn engine(script: Script) -> (EngineHandle, Controls) {
         model_digest: "00".into(),
         numerics_id: "scripted".into(),
         weight_bytes: 7,
+        reads: Reads::default(),
     };
     let handle = EngineHandle {
         submissions,

@@ -86,7 +86,8 @@ impl ExpertLane {
     fn compute(&self, rows: &Rows) -> Result<Partials, BackendError> {
         ports::write_rows(self.backend.as_ref(), &self.ports.rows, rows)?;
         let ticket = self.backend.submit(self.serve[rows.layer as usize], &Control::default(), Lane::Expert)?;
-        self.backend.wait(ticket)?;
+        let report = self.backend.wait(ticket)?;
+        EngineStats::add(&self.stats.experts_read, report.experts_read);
         ports::read_partials(self.backend.as_ref(), &self.ports.partials, rows, self.shape.hidden)
     }
 }

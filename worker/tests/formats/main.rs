@@ -1,6 +1,7 @@
 //! Models in the formats that people have, through the library's own loader.
 #![expect(clippy::unwrap_used, reason = "all of it is tests, also what is no #[test]")]
 
+mod bench;
 mod fp8;
 #[path = "../common/gguf.rs"]
 #[allow(dead_code, reason = "the fuzzer uses the rest")]

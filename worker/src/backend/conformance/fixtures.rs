@@ -150,7 +150,7 @@ fn every_fixture_agrees_with_the_oracle(
     for prompt in prompts(name).iter().filter(|prompt| prompt.prompt.len() <= STEP_ROWS) {
         let (ours, meant) = (steps(&cpu, prompt), steps(&referee, prompt));
         for ((ours, meant), margin) in ours.iter().zip(&meant).zip(&prompt.margin) {
-            assert_eq!(ours.expert_pairs, meant.expert_pairs);
+            assert_eq!((ours.expert_pairs, ours.experts_read), (meant.expert_pairs, meant.experts_read));
             let (Some(Some(ours)), Some(Some(meant))) = (ours.samples.first(), meant.samples.first()) else {
                 panic!("every step should sample");
             };

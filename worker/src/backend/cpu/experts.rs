@@ -82,6 +82,7 @@ impl Run {
             }
         }
         self.report.expert_pairs += pairs.experts.len() as u64;
+        self.report.experts_read += groups.len() as u64;
         let x = self.memory.read::<f32>(list.activation);
         let (gate, up) = (self.weight(bank.gate), self.weight(bank.up));
         let products: Vec<_> = groups
