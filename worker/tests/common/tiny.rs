@@ -29,31 +29,32 @@ const ROPE: usize = 32;
 const VALUE: usize = 64;
 const LATENT: usize = 256;
 
-struct Model {
-    writer: Writer,
-    formats: Formats,
-    seed: u64,
+/// A file being filled.
+pub(crate) struct Model {
+    pub(crate) writer: Writer,
+    pub(crate) formats: Formats,
+    pub(crate) seed: u64,
 }
 
 impl Model {
     /// A matrix, or a stack of them, whose products keep the size of their inputs.
-    fn matrix(&mut self, name: &str, shape: &[usize]) {
+    pub(crate) fn matrix(&mut self, name: &str, shape: &[usize]) {
         let dtype = (self.formats)(name);
-        let (count, cols) = (shape.iter().product(), shape[shape.len() - 1]);
+        let cols = shape[shape.len() - 1];
         let rms = if name == "token_embd.weight" { 1.0 } else { (cols as f32).powf(-0.5) };
-        let data = weights(&mut Random::of(name, self.seed), dtype, count, rms);
+        self.noise(name, shape, dtype, rms);
+    }
+
+    /// Numbers of that size.
+    pub(crate) fn noise(&mut self, name: &str, shape: &[usize], dtype: Dtype, rms: f32) {
+        let data = weights(&mut Random::of(name, self.seed), dtype, shape.iter().product(), rms);
         self.writer.tensor(name, shape, dtype, data);
     }
 
     /// Factors around 1.
-    fn norm(&mut self, name: &str, len: usize) {
+    pub(crate) fn norm(&mut self, name: &str, len: usize) {
         let mut random = Random::of(name, self.seed);
         let data = (0..len).flat_map(|_| (1.0 + 0.3 * random.unit()).to_le_bytes()).collect();
-        self.writer.tensor(name, &[len], Dtype::F32, data);
-    }
-
-    fn vector(&mut self, name: &str, len: usize, rms: f32) {
-        let data = weights(&mut Random::of(name, self.seed), Dtype::F32, len, rms);
         self.writer.tensor(name, &[len], Dtype::F32, data);
     }
 }
@@ -98,7 +99,7 @@ pub(crate) fn deepseek(dims: Deepseek) -> Writer {
             model.matrix(&name("ffn_gate_inp.weight"), &[EXPERTS, HIDDEN]);
             model.formats = dims.formats;
             if dims.third {
-                model.vector(&name("exp_probs_b.bias"), EXPERTS, 0.2);
+                model.noise(&name("exp_probs_b.bias"), &[EXPERTS], Dtype::F32, 0.2);
             }
         }
     }
@@ -177,35 +178,4 @@ pub(crate) fn decoded(writer: &Writer) -> Writer {
         tensor.kind = 0;
     }
     twin
-}
-
-/// Names of the models that llama.cpp has been compared on.
-pub(crate) const COMPARED: [&str; 3] = ["k-quants", "small-blocks", "split"];
-
-/// Such a model: 27 layers, because llama.cpp takes only that many for a V2-Lite.
-pub(crate) fn compared(name: &str) -> Option<Writer> {
-    let k_quants: Formats = |name| match name.rsplit('.').nth(1) {
-        Some("ffn_down_exps" | "ffn_down" | "output") => Dtype::Q6K,
-        Some("attn_output" | "ffn_up_exps" | "attn_kv_b" | "attn_v_b") => Dtype::Q5K,
-        Some("attn_k_b") => Dtype::Q8_0,
-        _ => Dtype::Q4K,
-    };
-    let small: Formats = |name| match name.rsplit('.').nth(1) {
-        Some("ffn_down_exps" | "output") => Dtype::Q8_0,
-        Some("ffn_up_exps" | "attn_kv_b") => Dtype::Q5_1,
-        Some("ffn_gate_exps" | "attn_output") => Dtype::Q5_0,
-        Some("ffn_gate_shexp" | "ffn_up_shexp" | "ffn_gate" | "ffn_up") => Dtype::Iq4Nl,
-        Some("ffn_down_shexp" | "ffn_down") => Dtype::Mxfp4,
-        _ => Dtype::Q4_0,
-    };
-    let dims = Deepseek { layers: 27, formats: k_quants, third: false, split: false, seed: 11 };
-    let mut writer = match name {
-        "k-quants" => deepseek(dims),
-        "small-blocks" => deepseek(Deepseek { formats: small, ..dims }),
-        "split" => deepseek(Deepseek { split: true, ..dims }),
-        _ => return None,
-    };
-    // Without a tokenizer llama.cpp asks for it.
-    writer.whole("deepseek2.vocab_size", VOCABULARY as u32);
-    Some(writer)
 }

@@ -2,6 +2,10 @@
 #![expect(clippy::unwrap_used, reason = "all of it is tests, also what is no #[test]")]
 
 mod bench;
+#[path = "../common/compared.rs"]
+mod compared;
+#[path = "../common/families.rs"]
+mod families;
 mod fp8;
 #[path = "../common/gguf.rs"]
 #[allow(dead_code, reason = "the fuzzer uses the rest")]

@@ -10,12 +10,15 @@ use crate::ops::{Activation, Pairing, Scoring};
 pub(super) fn recipe(raw: &RawConfig) -> Result<Decoder, String> {
     never("attention_bias", raw.attention_bias)?;
     let experts = experts(raw)?;
+    // Its own files never say so; the rows of q and k in a GGUF file are permuted until pairs are neighbours.
+    let interleaved = raw.rope_interleave.unwrap_or(false);
+    let pairing = if interleaved { Pairing::Interleaved } else { Pairing::HalfSplit };
     let window = raw.sliding_window.map(|window| required("sliding_window", Some(window))).transpose()?;
     Ok(Decoder {
         layers: vec![LayerRule { mixture: true, window }; required("num_hidden_layers", raw.num_hidden_layers)?],
         dense_width: 0,
         attention: Attention::Gqa(gqa(raw)?),
-        rope: RopeRule::check(raw, 1e6, Pairing::HalfSplit)?,
+        rope: RopeRule::check(raw, 1e6, pairing)?,
         norm_eps: eps(raw, 1e-5)?,
         mixture: MixtureRule {
             experts,
