@@ -8,6 +8,8 @@ mod drain;
 mod loss;
 #[path = "fleet/memory.rs"]
 mod memory;
+#[path = "../../worker/tests/common/page.rs"]
+mod page;
 #[path = "fleet/parity.rs"]
 mod parity;
 #[path = "fleet/refusals.rs"]

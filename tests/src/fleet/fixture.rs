@@ -10,23 +10,7 @@ use tempfile::TempDir;
 use super::ask::Answer;
 
 /// All fixtures.
-pub const FIXTURES: [&str; 15] = [
-    "v2-lite",
-    "v2-group",
-    "v3-yarn",
-    "v3-plain",
-    "half-split",
-    "small-embed",
-    "uneven",
-    "qwen3-sparse",
-    "qwen3-tied",
-    "mixtral-window",
-    "mixtral-full",
-    "olmoe-clip",
-    "olmoe-norm",
-    "gpt-oss-128",
-    "gpt-oss-small",
-];
+pub const FIXTURES: [&str; 15] = include!("../../fixtures/names.rs");
 /// Positions whose router was this undecided are left out of comparisons.
 const UNDECIDED: f32 = 1e-5;
 /// Most mean |Δ log-probability| over the top 20.

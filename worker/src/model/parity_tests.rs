@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::load::{LoadOptions, load};
 use super::loaded::{KV_BLOCK, LoadedModel, Programs};
@@ -15,8 +16,12 @@ use crate::engine::request::{SampledToken, SamplingParams};
 use crate::program::Dtype;
 use crate::sampling::TokenCounts;
 
+#[path = "../../tests/common/page.rs"]
+mod page;
 #[path = "sabotage_tests.rs"]
 mod sabotage;
+
+const FIXTURES: [&str; 15] = include!("../../../tests/fixtures/names.rs");
 
 #[derive(Deserialize)]
 struct Expected {
@@ -115,28 +120,44 @@ fn is_within_bounds((mean, most): (f32, f32)) -> bool {
     mean <= 5e-5 && most <= 1e-3
 }
 
-#[rstest::rstest]
-fn every_fixture_agrees_with_transformers(
-    #[values(
-        "v2-lite",
-        "v2-group",
-        "v3-yarn",
-        "v3-plain",
-        "small-embed",
-        "uneven",
-        "half-split",
-        "qwen3-sparse",
-        "qwen3-tied",
-        "mixtral-window",
-        "mixtral-full",
-        "olmoe-clip",
-        "olmoe-norm",
-        "gpt-oss-128",
-        "gpt-oss-small"
-    )]
-    name: &str,
-    #[values(7, 512)] step_rows: usize,
-) {
-    let distance = distance(name, step_rows, Arc::new(cpu()));
-    assert!(is_within_bounds(distance), "{distance:?}");
+/// Architecture and the type of the embeddings.
+fn description(name: &str) -> (String, String) {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures").join(name);
+    let config: Value = serde_json::from_slice(&std::fs::read(directory.join("config.json")).unwrap()).unwrap();
+    let weights = std::fs::read(directory.join("model.safetensors")).unwrap();
+    let (len, rest) = weights.split_first_chunk().unwrap();
+    let header: Value = serde_json::from_slice(&rest[..u64::from_le_bytes(*len) as usize]).unwrap();
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    (text(&config["architectures"][0]), text(&header["model.embed_tokens.weight"]["dtype"]))
+}
+
+/// Its row of the page.
+fn row(name: &str) -> String {
+    let [whole, chunks] = [512, 7].map(|step_rows| distance(name, step_rows, Arc::new(cpu())));
+    assert!(is_within_bounds(whole), "{name}: {whole:?}");
+    assert_eq!(whole, chunks, "{name}: chunks change the answers");
+    let (architecture, stored) = description(name);
+    format!("| {name} | {architecture} | {stored} | {:.1e} | {:.1e} |\n", whole.0, whole.1)
+}
+
+#[test]
+fn every_fixture_agrees_with_transformers_as_the_page_says() {
+    let rows: Vec<String> = std::thread::scope(|scope| {
+        let halves: Vec<_> = FIXTURES.chunks(FIXTURES.len().div_ceil(2)).collect();
+        let threads = halves.into_iter().map(|names| scope.spawn(|| names.iter().map(|name| row(name)).collect()));
+        let threads: Vec<std::thread::ScopedJoinHandle<'_, Vec<String>>> = threads.collect();
+        threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+    });
+    let head = "| fixture | architecture | stored as | mean | largest |\n|---|---|---|---|---|\n";
+    page::check("fixtures", &[head, &rows.concat()].concat());
+}
+
+#[test]
+fn the_list_of_fixtures_is_what_lies_in_their_directory() {
+    let all = std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures")).unwrap();
+    let models = all.map(|entry| entry.unwrap()).filter(|entry| entry.path().join("config.json").exists());
+    let mut found: Vec<_> = models.map(|entry| entry.file_name().into_string().unwrap()).collect();
+    let mut listed = FIXTURES.to_vec();
+    (found.sort(), listed.sort_unstable());
+    assert_eq!(found, listed);
 }

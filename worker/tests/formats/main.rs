@@ -17,7 +17,11 @@ mod model;
 mod mxfp4;
 #[path = "../common/noise.rs"]
 mod noise;
+#[path = "../common/page.rs"]
+mod page;
 mod parity;
+mod readers;
 #[path = "../common/tiny.rs"]
 mod tiny;
+mod twins;
 mod vocabularies;

@@ -128,7 +128,7 @@ fn fixture(path: &str) -> Vec<u8> {
 }
 
 fn configs() -> Vec<Vec<u8>> {
-    let names = ["half-split", "small-embed", "uneven", "v2-group", "v2-lite", "v3-plain", "v3-yarn"];
+    let names: [&str; 15] = include!("../../../tests/fixtures/names.rs");
     names.iter().map(|name| fixture(&format!("tests/fixtures/{name}/config.json"))).collect()
 }
 

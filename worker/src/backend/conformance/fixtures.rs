@@ -1,7 +1,8 @@
 //! Whole models: every fixture has the same bits on `strict`, and on `cpu` what the oracle says within F32's noise.
 
+use std::ffi::OsStr;
 use std::num::NonZeroUsize;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::Deserialize;
@@ -37,6 +38,10 @@ fn fixture(name: &str, kv_dtype: Dtype, backend: Arc<dyn Backend>) -> LoadedMode
     let kv_tokens = None;
     let options = LoadOptions { directory, rank, placement, context_tokens, sequences, kv_tokens, step_rows, kv_dtype };
     load(&options, backend).unwrap()
+}
+
+fn name_of(config: &Path) -> &str {
+    config.parent().and_then(Path::file_name).and_then(OsStr::to_str).unwrap()
 }
 
 fn prompts(name: &str) -> Vec<Prompt> {
@@ -84,26 +89,10 @@ fn steps(model: &LoadedModel, prompt: &Prompt) -> Vec<Report> {
 
 #[rstest::rstest]
 fn every_fixture_has_the_same_bits_on_strict_and_at_every_level(
-    #[values(
-        "v2-lite",
-        "v2-group",
-        "v3-yarn",
-        "v3-plain",
-        "small-embed",
-        "uneven",
-        "half-split",
-        "qwen3-sparse",
-        "qwen3-tied",
-        "mixtral-window",
-        "mixtral-full",
-        "olmoe-clip",
-        "olmoe-norm",
-        "gpt-oss-128",
-        "gpt-oss-small"
-    )]
-    name: &str,
+    #[files("../tests/fixtures/*/config.json")] config: PathBuf,
     #[values(Dtype::F32, Dtype::Bf16)] kv_dtype: Dtype,
 ) {
+    let name = name_of(&config);
     let options = |threads, level| CpuOptions { threads: NonZeroUsize::new(threads).unwrap(), level };
     let cpu = fixture(name, kv_dtype, Arc::new(CpuBackend::new(options(2, None)).unwrap()));
     let scalar = fixture(name, kv_dtype, Arc::new(CpuBackend::new(options(1, Some(Level::Scalar))).unwrap()));
@@ -124,26 +113,8 @@ fn distance(ours: &SampledToken, meant: &SampledToken) -> f32 {
 }
 
 #[rstest::rstest]
-fn every_fixture_agrees_with_the_oracle(
-    #[values(
-        "v2-lite",
-        "v2-group",
-        "v3-yarn",
-        "v3-plain",
-        "small-embed",
-        "uneven",
-        "half-split",
-        "qwen3-sparse",
-        "qwen3-tied",
-        "mixtral-window",
-        "mixtral-full",
-        "olmoe-clip",
-        "olmoe-norm",
-        "gpt-oss-128",
-        "gpt-oss-small"
-    )]
-    name: &str,
-) {
+fn every_fixture_agrees_with_the_oracle(#[files("../tests/fixtures/*/config.json")] config: PathBuf) {
+    let name = name_of(&config);
     let options = CpuOptions { threads: NonZeroUsize::MIN, level: None };
     let cpu = fixture(name, Dtype::F32, Arc::new(CpuBackend::new(options).unwrap()));
     let referee = fixture(name, Dtype::F32, Arc::new(Referee::default()));
