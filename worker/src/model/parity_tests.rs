@@ -158,6 +158,7 @@ fn the_list_of_fixtures_is_what_lies_in_their_directory() {
     let models = all.map(|entry| entry.unwrap()).filter(|entry| entry.path().join("config.json").exists());
     let mut found: Vec<_> = models.map(|entry| entry.file_name().into_string().unwrap()).collect();
     let mut listed = FIXTURES.to_vec();
-    (found.sort(), listed.sort_unstable());
+    found.sort();
+    listed.sort_unstable();
     assert_eq!(found, listed);
 }
