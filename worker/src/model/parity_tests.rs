@@ -96,8 +96,8 @@ fn differences(name: &str, step_rows: usize, backend: Arc<dyn Backend>) -> Vec<f
             if case.margin[index] >= 1e-5 {
                 let of =
                     |id: u32| found.top.iter().find(|(other, _)| *other == id).map_or(f32::MAX, |(_, value)| *value);
-                // The last two of twenty may trade places with the twenty-first.
-                differences.extend(top.iter().take(18).map(|&(id, value)| (of(id) - value).abs()));
+                // The generator left 1e-4 between the twentieth and the next.
+                differences.extend(top.iter().map(|&(id, value)| (of(id) - value).abs()));
             }
             sampled = Some(run(&model, &[case.tokens[index]], position));
             position += 1;
