@@ -100,7 +100,7 @@ fn row(name: &str, strategy: &str, splits: &[(Placement, f32)]) -> String {
     sizes.dedup();
     let off = splits.iter().map(|(_, off)| *off).fold(0.0, f32::max);
     let (sizes, count) = (sizes.join(", "), splits.len());
-    let off = if off == 0.0 { "0".to_owned() } else { format!("{off:.1e}") };
+    let off = page::up(off);
     format!("| {name} | {strategy} | {sizes} | {count} | {off} |\n")
 }
 

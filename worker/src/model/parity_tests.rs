@@ -137,7 +137,7 @@ fn row(name: &str) -> String {
     assert!(is_within_bounds(whole), "{name}: {whole:?}");
     assert_eq!(whole, chunks, "{name}: chunks change the answers");
     let (architecture, stored) = description(name);
-    format!("| {name} | {architecture} | {stored} | {:.1e} | {:.1e} |\n", whole.0, whole.1)
+    format!("| {name} | {architecture} | {stored} | {} | {} |\n", page::up(whole.0), page::up(whole.1))
 }
 
 #[test]

@@ -6,6 +6,13 @@ use std::sync::{Mutex, PoisonError};
 /// Of this process; other processes that write do so one after another.
 static WRITING: Mutex<()> = Mutex::new(());
 
+/// A figure as pages give it: the least of 1, 2 and 5 · 10^k that is no smaller, so that noise changes no page.
+pub(crate) fn up(figure: f32) -> String {
+    let grid = (-9..9).flat_map(|k| [1, 2, 5].map(|digit| format!("{digit}e{k}")));
+    let mut above = grid.filter(|text| text.parse().is_ok_and(|above: f32| figure <= above));
+    if figure == 0.0 { "0".to_owned() } else { above.next().unwrap_or_else(|| figure.to_string()) }
+}
+
 /// Fails unless the section says `text`; under `SHOAL_BLESS=1` it says so from then on.
 pub(crate) fn check(section: &str, text: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/parity.md");

@@ -91,6 +91,8 @@ fn of_whole_models_too_pypi_gguf_reads_the_same() {
 fn a_split_model_has_the_tensors_that_pypi_gguf_reads_in_its_files() {
     let expected = expected();
     let whole = open(&fixtures("gguf/parts-00001-of-00003.gguf")).unwrap();
+    let keys: Vec<_> = whole.metadata.keys().map(|key| format!("{key} = {}", value(&whole.metadata, key))).collect();
+    assert_eq!(expected.files["parts-00001-of-00003.gguf"][..keys.len()], keys);
     let found = whole.parts.iter().map(|part| {
         let name = part.path.file_name().unwrap().to_string_lossy().into_owned();
         (name, part.tensors.iter().map(line).collect::<Vec<_>>())

@@ -53,7 +53,7 @@ fn worst(twins: &[Answers; 2]) -> String {
         return "0".to_owned();
     }
     let off = tokens().map(|((id, a), (same, b))| if id == same { (a - b).abs() } else { f32::INFINITY });
-    format!("{:.1e}", off.fold(0.0, f32::max))
+    page::up(off.fold(0.0, f32::max))
 }
 
 #[test]
