@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::control::{Bounds, sequence_of_rows};
 use super::{Backend, BackendError, Capabilities, Control, Executable, KV_BLOCK, Lane, Report, Ticket, TokenSource};
 use crate::engine::request::SampledToken;
-use crate::model::loaded::{LoadedModel, ModelInfo, Programs};
+use crate::model::loaded::{LoadedModel, ModelInfo, Programs, StagePorts};
 use crate::program::{Bucket, BufferDecl, BufferId, Program};
 
 /// How large a scripted model is.
@@ -67,6 +67,7 @@ impl Script {
             programs: Programs::Whole(Executable(0)),
             peers: vec![None],
             serve: None,
+            stage: StagePorts::default(),
         }
     }
 }

@@ -42,6 +42,8 @@ pub struct EngineInfo {
     pub numerics_id: String,
     /// Bytes of weights that this worker holds.
     pub weight_bytes: u64,
+    /// Whether requests may come here: of a pipeline, only to rank 0.
+    pub takes_requests: bool,
 }
 
 /// Whether this epoch of the group answers.

@@ -238,6 +238,12 @@ impl Group {
         }
     }
 
+    /// Changes when the group becomes ready or is lost.
+    #[must_use]
+    pub fn readiness(&self) -> watch::Receiver<Readiness> {
+        self.parts.readiness.subscribe()
+    }
+
     /// This epoch has answered a real token.
     pub fn set_ready(&self) {
         self.parts.readiness.send_if_modified(|readiness| {
