@@ -108,7 +108,7 @@ fn messages() -> Vec<(&'static str, Vec<u8>)> {
     use exchange_response::Frame as Down;
     let up = |frame| ExchangeRequest { epoch: 7, frame: Some(frame) }.encode_to_vec();
     let down = |frame| ExchangeResponse { epoch: 7, frame: Some(frame) }.encode_to_vec();
-    let heartbeat = Heartbeat { count: 4, streams: 2, draining: true };
+    let heartbeat = Heartbeat { count: 4, streams: 2, draining: true, progress: 300 };
     let leaving = Leaving { reason: "drain".into() };
     let refused = Refused { sequence: 300, code: "INTERNAL".into(), message: "no".into(), retryable: true };
     vec![

@@ -147,6 +147,10 @@ impl Backend for ScriptedModel {
         Ok(ticket)
     }
 
+    fn progress(&self) -> u64 {
+        self.state().runs
+    }
+
     fn wait(&self, ticket: Ticket) -> Result<Report, BackendError> {
         let report = self.state().reports.remove(&ticket);
         report.ok_or_else(|| BackendError::Misuse(format!("run {} is unknown", ticket.0)))

@@ -19,7 +19,7 @@ use super::step::Stepper;
 use super::{EngineConfig, EngineError, GroupConfig, experts, pipeline};
 use crate::model::loaded::{KV_BLOCK, LoadedModel, ModelInfo};
 use crate::scheduler::Limits;
-use crate::shards::group::{Answer, CountStreams, Group, GroupParts};
+use crate::shards::group::{Answer, CountProgress, CountStreams, Group, GroupParts};
 use crate::shards::identity::{hex, identity};
 use crate::shards::pipeline::StageShape;
 
@@ -79,6 +79,7 @@ fn seam(config: &EngineConfig, submissions: &mpsc::Sender<Submission>) -> (Engin
         identity: identity(&model.info, placement, (rank, epoch), StageShape::of(model).capacity()),
         timing: config.timing,
         streams: count_streams(submissions, &stats),
+        progress: count_progress(model),
         answers: to_lane,
         readiness: ready,
         drain: phase,
@@ -110,6 +111,11 @@ fn count_streams(submissions: &mpsc::Sender<Submission>, stats: &Arc<EngineStats
         let inside = EngineStats::get(&stats.waiting) + EngineStats::get(&stats.running);
         u32::try_from(queued as u64 + inside).unwrap_or(u32::MAX)
     })
+}
+
+fn count_progress(model: &LoadedModel) -> CountProgress {
+    let backend = Arc::clone(&model.backend);
+    Arc::new(move || backend.progress())
 }
 
 pub(super) fn spawn(what: &'static str, body: impl FnOnce() + Send + 'static) -> Result<(), EngineError> {

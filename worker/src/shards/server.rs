@@ -195,7 +195,7 @@ impl Conversation {
         };
         let group = &self.service.group;
         let taken = intake.take(self.rank, parcel).map_err(|FrameError(why)| {
-            group.lose(self.rank, &format!("it sent {why}"));
+            group.accuse(self.rank, &why);
             Status::failed_precondition(format!("refused: {why}"))
         })?;
         let frame = Some(exchange_response::Frame::Taken(taken));

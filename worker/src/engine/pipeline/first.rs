@@ -1,8 +1,8 @@
 //! The lane of rank 0: schedules while earlier steps are under way through the other stages, and takes what the last of
-//! them sampled. Waits for nothing longer than the progress deadline.
+//! them sampled. Waits no longer than the progress deadline for stages of which none computes.
 
 use std::collections::VecDeque;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use shoal_proto::shard::Outcome;
 use tokio::runtime::Runtime;
@@ -46,7 +46,7 @@ enum Woken {
     Outcome(Outcome),
     /// The group is lost.
     Lost,
-    /// No outcome within the progress deadline.
+    /// No outcome and no work within the progress deadline, or some since.
     Late,
     /// Nobody can submit any more.
     Closed,
@@ -144,15 +144,27 @@ impl Running {
                 let non_finite = merge_faults(faults, report.non_finite);
                 books.commit(&plan, Report { non_finite, ..report });
             }
-            (Err(FrameError(why)), _) => books.group.lose(*last, &format!("it sent {why}")),
+            (Err(FrameError(why)), _) => books.group.accuse(*last, &why),
             (Ok(_), None) => {}
         }
     }
 
     fn give_up(&mut self) {
-        let Some(oldest) = self.flight.front() else { return };
-        let (step, seconds) = (oldest.plan.step, self.lane.books.group.timing().progress.as_secs_f32());
-        self.lane.books.lose(format!("the pipeline stands still: no outcome of step {step} for {seconds:.1} s"));
+        let left = self.patience();
+        let Some(oldest) = self.flight.front().filter(|_| left.is_zero()) else { return };
+        let (step, seconds) = (oldest.plan.step, self.progress.elapsed().as_secs_f32());
+        let text =
+            format!("the pipeline stands still: no outcome of step {step} for {seconds:.1} s, and no stage computes");
+        self.lane.books.lose(text);
+    }
+
+    /// How long the stages may still be without a sign of work. Their heartbeats tell of it late by half an interval, in
+    /// the mean.
+    fn patience(&self) -> Duration {
+        let (group, now) = (&self.lane.books.group, Instant::now());
+        let last = group.last_progress().map_or(self.progress, |last| last.max(self.progress));
+        let limit = group.timing().progress.saturating_sub(group.timing().heartbeat / 2);
+        limit.saturating_sub(now.saturating_duration_since(last))
     }
 
     fn publish(&self) {
@@ -164,7 +176,7 @@ impl Running {
 
     fn wait(&mut self) -> Woken {
         let lost = self.is_lost();
-        let limit = self.lane.books.group.timing().progress.saturating_sub(self.progress.elapsed());
+        let limit = self.patience();
         let mut readiness = self.lane.books.group.readiness();
         let is_lost = |readiness: &Readiness| matches!(readiness, Readiness::Lost { .. });
         let FirstLane { runtime, outcomes, .. } = &mut self.lane;

@@ -2,7 +2,6 @@
 //! for a peer.
 
 use std::sync::Arc;
-use std::sync::mpsc::sync_channel;
 
 use tokio::sync::mpsc;
 
@@ -33,7 +32,7 @@ pub(in crate::engine) fn start(
     let (before, after) = ((place.rank + size - 1) % size, (place.rank + 1) % size);
     let depth = size as usize;
     let (outcomes, inbound) = mpsc::channel(depth);
-    let (stages, frames) = sync_channel(depth * shape.frames());
+    let (stages, frames) = mpsc::channel(depth * shape.frames());
     let door = if place.rank == 0 { Door::Outcomes(outcomes) } else { Door::Stages(stages) };
     protocol.listen(place, Served::Pipeline(Arc::new(Intake::new(before, door))))?;
     let links = protocol.link(place, depth.max(OUTSTANDING));
@@ -48,7 +47,7 @@ pub(in crate::engine) fn start(
     let device = StageDevice { backend: model.backend, whole, ports: model.stage, shape, stats };
     if place.rank > 0 {
         let lane = StageLane { group, device, onward, fault: protocol.fault };
-        return spawn("shoal-stage", move || lane.run(&frames));
+        return spawn("shoal-stage", move || lane.run(frames));
     }
     let what = "the step lane's runtime";
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();

@@ -2,9 +2,9 @@
 //! waits for anybody but the device.
 
 use std::sync::Arc;
-use std::sync::mpsc::Receiver;
 
 use shoal_proto::shard::Stage;
+use tokio::sync::mpsc;
 
 use super::{Onward, StageDevice};
 use crate::backend::Report;
@@ -27,10 +27,10 @@ pub(in crate::engine) struct StageLane {
 
 impl StageLane {
     /// Runs until every sender of frames is gone. Once the group is lost frames are dropped.
-    pub(in crate::engine) fn run(mut self, frames: &Receiver<Stage>) {
+    pub(in crate::engine) fn run(mut self, mut frames: mpsc::Receiver<Stage>) {
         let mut assembly = Assembly::new(self.device.shape);
         let mut steps = 0;
-        for frame in frames {
+        while let Some(frame) = frames.blocking_recv() {
             if self.group.lost().is_some() {
                 continue;
             }
@@ -38,7 +38,7 @@ impl StageLane {
                 Ok(Some(arrived)) => arrived,
                 Ok(None) => continue,
                 Err(FrameError(why)) => {
-                    self.group.lose(self.group.identity().rank.saturating_sub(1), &format!("it sent {why}"));
+                    self.group.accuse(self.group.identity().rank.saturating_sub(1), &why);
                     continue;
                 }
             };

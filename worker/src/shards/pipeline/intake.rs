@@ -1,7 +1,6 @@
 //! The door of a stage: every frame of the one peer that may send here once and in order, however often its stream broke.
 //! Never looks inside a frame and never waits for the lane behind.
 
-use std::sync::mpsc::SyncSender;
 use std::sync::{Mutex, PoisonError};
 
 use shoal_proto::shard::{Outcome, Stage, Taken};
@@ -14,7 +13,7 @@ use crate::shards::parcel::Parcel;
 #[derive(Debug)]
 pub enum Door {
     /// Of rank 1 and higher: steps of the rank before it.
-    Stages(SyncSender<Stage>),
+    Stages(mpsc::Sender<Stage>),
     /// Of rank 0: what the last rank sampled.
     Outcomes(mpsc::Sender<Outcome>),
 }
