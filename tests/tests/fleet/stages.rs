@@ -7,14 +7,17 @@ use futures::future::try_join_all;
 use rustix::process::Signal;
 use shoal_proto::placement::Placement;
 use shoal_proto::shard::shard_client::ShardClient;
-use shoal_proto::shard::{ExchangeRequest, Stage, exchange_request};
+use shoal_proto::shard::{ExchangeRequest, Identity, Stage, exchange_request, exchange_response};
 use shoal_tests::fleet::ask::{End, greedy};
 use shoal_tests::fleet::bits::{of_answer, of_tokens};
 use shoal_tests::fleet::fixture::{layers, path};
 use shoal_tests::fleet::proxy::Proxy;
 use shoal_tests::fleet::{Fleet, Spec};
+use tokio::sync::mpsc;
 use tokio::time::Instant;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::Code;
+use tonic::transport::Channel;
 
 use crate::refusals::identity_of;
 
@@ -135,6 +138,28 @@ fn lies() -> [(&'static str, Stage); 4] {
     ]
 }
 
+/// Sends a lie under every number from 0 on until it is refused: rank 0 uses numbers up meanwhile, and one of these is the
+/// next.
+async fn tell(client: &mut ShardClient<Channel>, identity: Identity, lie: &Stage) -> Result<()> {
+    let (up, frames) = mpsc::channel(1);
+    let frame = |frame| ExchangeRequest { epoch: 1, frame: Some(frame) };
+    up.send(frame(exchange_request::Frame::Identity(identity))).await?;
+    let mut replies = client.exchange(ReceiverStream::new(frames)).await?.into_inner();
+    // The prompt, the answer and the probe are steps; a few more than those.
+    for sequence in 0..u64::from(TOKENS) + 5 {
+        let stage = Stage { sequence: lie.sequence.max(sequence), ..lie.clone() };
+        up.send(frame(exchange_request::Frame::Stage(stage))).await?;
+        loop {
+            match replies.message().await {
+                Ok(Some(reply)) if matches!(reply.frame, Some(exchange_response::Frame::Taken(_))) => break,
+                Ok(Some(_)) => {}
+                Ok(None) | Err(_) => return Ok(()),
+            }
+        }
+    }
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stage_that_lies_costs_the_group_and_no_stream_hangs() -> Result<()> {
     for (words, lie) in lies() {
@@ -143,14 +168,7 @@ async fn a_stage_that_lies_costs_the_group_and_no_stream_hangs() -> Result<()> {
         stream.read(1).await?;
         let mut client = ShardClient::connect(format!("http://{}", fleet.workers[1].shard)).await?;
         let identity = identity_of(&mut client, 0, 1).await?;
-        // Rank 0 uses up the numbers meanwhile: one of these is the next.
-        let frames =
-            (0..u64::from(TOKENS) + 2).map(|sequence| Stage { sequence: lie.sequence.max(sequence), ..lie.clone() });
-        let frames = frames.map(exchange_request::Frame::Stage);
-        let frames = std::iter::once(exchange_request::Frame::Identity(identity)).chain(frames);
-        let frames: Vec<_> = frames.map(|frame| ExchangeRequest { epoch: 1, frame: Some(frame) }).collect();
-        let mut replies = client.exchange(tokio_stream::iter(frames)).await?.into_inner();
-        while replies.message().await.is_ok_and(|message| message.is_some()) {}
+        tell(&mut client, identity, &lie).await?;
         fleet.workers[1].wait_for_log(words, LIMIT).await?;
         let answer = tokio::time::timeout(BOUND * 4, stream.finish()).await.context("a stream hangs")??;
         let End::Failed(failed) = &answer.end else { anyhow::bail!("a stream finished: {:?}", answer.end) };
