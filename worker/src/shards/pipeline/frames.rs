@@ -109,7 +109,7 @@ impl Assembly {
         if !frame.last && frame.plan.is_empty() && frame.activation.is_empty() {
             return fail("an empty piece".into());
         }
-        if !frame.last && !(frame.fault_row.is_empty() && frame.fault_layer.is_empty()) {
+        if !frame.last && (!frame.fault_row.is_empty() || !frame.fault_layer.is_empty()) {
             return fail("faults before the last piece".into());
         }
         let sizes = [
