@@ -24,4 +24,4 @@ pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/shoal.b
 pub const INFERENCE_SERVICE: &str = "shoal.inference.v1alpha1.Inference";
 
 /// Raised whenever the golden bytes of a shard message change. Part of [`shard::Identity`].
-pub const SHARD_PROTOCOL_VERSION: u32 = 1;
+pub const SHARD_PROTOCOL_VERSION: u32 = 2;

@@ -8,7 +8,8 @@ use prost::Message;
 use shoal_proto::SHARD_PROTOCOL_VERSION;
 use shoal_proto::shard::{
     ExchangeRequest, ExchangeResponse, ExpertRange, Heartbeat, HelloRequest, HelloResponse, Identity, LayerRange,
-    Leaving, Partials, Placement, Refused, Rows, ShardPlacement, Strategy, exchange_request, exchange_response,
+    Leaving, Outcome, Partials, Placement, Refused, Rows, ShardPlacement, Stage, StageChunk, StagePlan, StageSample,
+    StageToken, Strategy, Taken, exchange_request, exchange_response,
 };
 
 fn identity() -> Identity {
@@ -21,6 +22,7 @@ fn identity() -> Identity {
         dense_digest: vec![0xcc].into(),
         placement_fingerprint: vec![0xdd].into(),
         numerics_id: "cpu/avx2".into(),
+        capacity: "4 blocks".into(),
     }
 }
 
@@ -51,6 +53,43 @@ fn partials() -> Partials {
     }
 }
 
+fn stage() -> Stage {
+    Stage {
+        step: 9,
+        sequence: 300,
+        last: true,
+        plan: vec![1, 2].into(),
+        activation: vec![3, 4].into(),
+        activation_dtype: "f32".into(),
+        fault_row: vec![5],
+        fault_layer: vec![6],
+    }
+}
+
+fn stage_plan() -> StagePlan {
+    let sample = StageSample {
+        temperature: 1.0,
+        top_k: 2,
+        top_p: 0.5,
+        min_p: 0.25,
+        seed: 3,
+        repetition_penalty: 1.5,
+        presence_penalty: 0.75,
+        frequency_penalty: -0.5,
+        output_index: 4,
+        top_logprobs: 20,
+        seen: vec![7, 300],
+        seen_prompt: vec![1, 0],
+        seen_generated: vec![0, 2],
+    };
+    StagePlan { chunks: vec![StageChunk { start: 64, count: 2, blocks: vec![9, 130], sample: Some(sample) }] }
+}
+
+fn outcome() -> Outcome {
+    let token = StageToken { id: Some(7), logprob: -0.5, top: vec![7, 300], top_logprob: vec![-0.5, -1.5] };
+    Outcome { step: 9, sequence: 300, samples: vec![token], fault_row: vec![5], fault_layer: vec![6] }
+}
+
 fn placement() -> Placement {
     let shard = |begin, end| ShardPlacement { experts: vec![ExpertRange { begin, end }], layers: None };
     let shards = vec![shard(0, 5), shard(5, 8)];
@@ -69,7 +108,7 @@ fn messages() -> Vec<(&'static str, Vec<u8>)> {
     use exchange_response::Frame as Down;
     let up = |frame| ExchangeRequest { epoch: 7, frame: Some(frame) }.encode_to_vec();
     let down = |frame| ExchangeResponse { epoch: 7, frame: Some(frame) }.encode_to_vec();
-    let heartbeat = Heartbeat { count: 4, streams: 2, draining: true };
+    let heartbeat = Heartbeat { count: 4, streams: 2, draining: true, progress: 300 };
     let leaving = Leaving { reason: "drain".into() };
     let refused = Refused { sequence: 300, code: "INTERNAL".into(), message: "no".into(), retryable: true };
     vec![
@@ -79,10 +118,14 @@ fn messages() -> Vec<(&'static str, Vec<u8>)> {
         ("exchange_request.rows", up(Up::Rows(rows()))),
         ("exchange_request.heartbeat", up(Up::Heartbeat(heartbeat))),
         ("exchange_request.leaving", up(Up::Leaving(leaving.clone()))),
+        ("exchange_request.stage", up(Up::Stage(stage()))),
+        ("exchange_request.outcome", up(Up::Outcome(outcome()))),
         ("exchange_response.partials", down(Down::Partials(partials()))),
         ("exchange_response.heartbeat", down(Down::Heartbeat(heartbeat))),
         ("exchange_response.leaving", down(Down::Leaving(leaving))),
         ("exchange_response.refused", down(Down::Refused(refused))),
+        ("exchange_response.taken", down(Down::Taken(Taken { sequence: 300 }))),
+        ("stage_plan", stage_plan().encode_to_vec()),
         ("placement", placement().encode_to_vec()),
         ("placement.pipeline", pipeline().encode_to_vec()),
     ]

@@ -1,4 +1,5 @@
-//! Fleets of real worker processes: parity with transformers, equality of every split, loss, drain, sabotage, refusals.
+//! Fleets of real worker processes: parity with transformers, equality of every split, of experts and of layers, loss,
+//! drain, sabotage, refusals.
 
 #[path = "fleet/bench.rs"]
 mod bench;
@@ -12,12 +13,16 @@ mod memory;
 mod page;
 #[path = "fleet/parity.rs"]
 mod parity;
+#[path = "fleet/pipelines.rs"]
+mod pipelines;
 #[path = "fleet/refusals.rs"]
 mod refusals;
 #[path = "fleet/sabotage.rs"]
 mod sabotage;
 #[path = "fleet/splits.rs"]
 mod splits;
+#[path = "fleet/stages.rs"]
+mod stages;
 #[path = "fleet/streams.rs"]
 mod streams;
 #[path = "fleet/sums.rs"]

@@ -175,6 +175,9 @@ pub trait Backend: Send + Sync {
     /// [`BackendError::Misuse`] when the control does not fit the program.
     fn submit(&self, executable: Executable, control: &Control, lane: Lane) -> Result<Ticket, BackendError>;
 
+    /// Rises while a run of any lane is under way: who waits for it learns that it is slow, not hung. Never waits.
+    fn progress(&self) -> u64;
+
     /// Waits for a run and takes its report; each ticket once.
     ///
     /// # Errors

@@ -5,15 +5,20 @@
 //!   ▲                        │    ▲
 //!   └──────── events ────────┘    └── links ◄──► peers          (links, server, monitor, drain: one small runtime)
 //! ```
+//! In a pipeline only rank 0 has a step lane, and the others a stage lane in its place.
 //! Never builds a gRPC status for clients and never reads the environment.
 
 mod active;
+mod books;
 mod control;
 mod drain;
+mod experts;
 pub mod fault;
 pub mod handle;
 mod lane;
+mod pipeline;
 mod probe;
+mod protocol;
 pub mod request;
 mod start;
 pub mod stats;
@@ -78,7 +83,7 @@ pub struct GroupConfig {
     pub listen: SocketAddr,
     /// `host:port` by rank; this shard's own entry is not used.
     pub peers: Vec<String>,
-    /// Who owns which experts.
+    /// Who owns which experts or layers.
     pub placement: Placement,
 }
 

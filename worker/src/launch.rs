@@ -5,6 +5,8 @@
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
+use shoal_proto::shard::Strategy;
+
 use crate::backend::cpu::{CpuBackend, CpuOptions};
 use crate::backend::strict::{StrictBackend, StrictOptions};
 use crate::backend::{Backend, BackendError};
@@ -42,7 +44,10 @@ pub fn engine(config: &Config) -> Result<EngineHandle, LaunchError> {
     let shards = config.group.shards.as_ref();
     // Before the weights, which take their time: a file that is missing should be known at once.
     let tls = shards.and_then(|shards| shards.tls.as_deref()).map(tls::load).transpose()?;
-    let sequences = config.capacity.max_concurrent_sequences.div_ceil(config.group.size);
+    // Every stage of a pipeline sees every sequence.
+    let is_pipeline = shards.is_some_and(|shards| shards.placement.strategy() == Strategy::Pipeline);
+    let share = if is_pipeline { 1 } else { config.group.size };
+    let sequences = config.capacity.max_concurrent_sequences.div_ceil(share);
     let options = LoadOptions {
         directory: config.model.clone(),
         rank: config.group.rank as usize,

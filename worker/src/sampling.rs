@@ -49,7 +49,7 @@ pub fn sample(
     top_logprobs: u32,
 ) -> Result<SampledToken, SamplingError> {
     let raw = logprobs::LogSoftmax::new(logits)?;
-    let id = if penalties::are_neutral(params) {
+    let id = if params.is_without_penalties() {
         choose(logits, params, output_index)
     } else {
         let mut penalised = logits.to_vec();

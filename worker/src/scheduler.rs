@@ -5,6 +5,10 @@
 //! whole blocks with which an earlier request of its tenant began are taken over instead of computed. When answers grow
 //! and blocks run out, the newest sequence is put back to the queue and computed again later: its answer stays the same.
 //!
+//! Several plans may be in flight ([`Limits::depth`]): a sequence is in at most one of them, and neither its blocks nor
+//! itself go anywhere before that plan's commit. Sequences are divided among plans so that, with as many sequences as plans
+//! may be in flight, as many are.
+//!
 //! std only: never sees a model, a device, a tensor or a channel, and reads no clock (time is an argument).
 
 pub mod blocks;
@@ -46,6 +50,8 @@ pub struct Limits {
     pub blocks: u32,
     /// Tokens of a block.
     pub block_tokens: u32,
+    /// Most plans in flight at once, at least 1.
+    pub depth: usize,
 }
 
 /// A request as the scheduler sees it.
@@ -128,8 +134,8 @@ pub struct Scheduler {
     blocks: BlockPool,
     queue: Queue,
     running: BTreeMap<RequestId, Sequence>,
-    /// Of the plan that is not committed yet.
-    in_flight: Vec<Chunk>,
+    /// Of the plans that are not committed yet, by step.
+    in_flight: BTreeMap<u64, Vec<Chunk>>,
     arrivals: u64,
     step: u64,
 }
@@ -143,6 +149,7 @@ impl Scheduler {
             step_tokens: limits.step_tokens.max(1),
             step_samples: limits.step_samples.max(1),
             block_tokens: limits.block_tokens.max(1),
+            depth: limits.depth.max(1),
             ..limits
         };
         Self {
@@ -150,7 +157,7 @@ impl Scheduler {
             blocks: BlockPool::new(limits.blocks),
             queue: Queue::default(),
             running: BTreeMap::new(),
-            in_flight: Vec::new(),
+            in_flight: BTreeMap::new(),
             arrivals: 0,
             step: 0,
         }
@@ -181,10 +188,8 @@ impl Scheduler {
     /// Ends a request at its client's wish; its blocks are free at once, or at commit while a step computes it.
     /// `None` when it is over already or its end comes with the commit.
     pub fn cancel(&mut self, id: RequestId) -> Option<Ended> {
-        if self.in_flight.iter().any(|chunk| chunk.id == id)
-            && let Some(sequence) = self.running.get_mut(&id)
-        {
-            sequence.cancelled = true;
+        if let Some(sequence) = self.running.get_mut(&id).filter(|sequence| sequence.in_flight) {
+            sequence.ending.get_or_insert(End::Cancelled);
             return None;
         }
         (self.withdraw(id) || self.release(id)).then_some(Ended { id, end: End::Cancelled })

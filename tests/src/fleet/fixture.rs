@@ -65,6 +65,15 @@ pub fn experts(name: &str) -> Result<u32> {
     Ok(u32::try_from(experts.context("n_routed_experts, num_experts or num_local_experts")?)?)
 }
 
+/// How many layers a fixture has.
+///
+/// # Errors
+/// When its config is missing or malformed.
+pub fn layers(name: &str) -> Result<u32> {
+    let config: Value = serde_json::from_slice(&std::fs::read(path(name).join("config.json"))?)?;
+    Ok(u32::try_from(config["num_hidden_layers"].as_u64().context("num_hidden_layers")?)?)
+}
+
 /// The distance of answers from what transformers says.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Distance {

@@ -67,9 +67,9 @@ async fn a_message_of_an_old_epoch_is_refused_and_the_group_serves_on() -> Resul
     let mut client = ShardClient::connect(format!("http://{}", fleet.workers[0].shard)).await?;
     let ours = client.hello(HelloRequest::default()).await.err().context("an empty identity was admitted")?;
     ensure!(ours.code() == Code::FailedPrecondition, "{ours:?}");
-    let old = hello_of_epoch(&mut client, 2).await.err().context("an old epoch was admitted")?;
+    let old = hello_of_epoch(&mut client, 1, 2).await.err().context("an old epoch was admitted")?;
     ensure!(old.message().contains("epoch differs: rank 0 has 3, rank 1 has 2"), "{old:?}");
-    let identity = hello_of_epoch(&mut client, 3).await?;
+    let identity = hello_of_epoch(&mut client, 1, 3).await?;
     let frame = |epoch, frame| ExchangeRequest { epoch, frame: Some(frame) };
     let frames = [
         frame(3, exchange_request::Frame::Identity(identity)),
@@ -88,12 +88,22 @@ async fn a_message_of_an_old_epoch_is_refused_and_the_group_serves_on() -> Resul
     Ok(())
 }
 
-/// What rank 1 would say in `epoch`, learnt field by field from the refusals.
+/// What `rank` of two would say in `epoch`, to whoever says it to the other one.
+pub(crate) async fn identity_of(
+    client: &mut ShardClient<tonic::transport::Channel>,
+    rank: u32,
+    epoch: u64,
+) -> Result<shoal_proto::shard::Identity> {
+    Ok(hello_of_epoch(client, rank, epoch).await?)
+}
+
+/// The same, learnt field by field from the refusals.
 async fn hello_of_epoch(
     client: &mut ShardClient<tonic::transport::Channel>,
+    rank: u32,
     epoch: u64,
 ) -> Result<shoal_proto::shard::Identity, Status> {
-    let mut identity = shoal_proto::shard::Identity { rank: 1, size: 2, epoch, ..Default::default() };
+    let mut identity = shoal_proto::shard::Identity { rank, size: 2, epoch, ..Default::default() };
     identity.protocol_version = shoal_proto::SHARD_PROTOCOL_VERSION;
     loop {
         match client.hello(HelloRequest { identity: Some(identity.clone()) }).await {
@@ -104,10 +114,11 @@ async fn hello_of_epoch(
     }
 }
 
-/// Takes the value of rank 0 out of "FIELD differs: rank 0 has VALUE, rank 1 has …".
+/// Takes the first value out of "FIELD differs: rank 0 has VALUE, rank 1 has …".
 fn learn(identity: &mut shoal_proto::shard::Identity, message: &str) -> bool {
-    let Some((field, rest)) = message.split_once(" differs: rank 0 has ") else { return false };
-    let value = rest.split(", rank 1 has ").next().unwrap_or_default();
+    let Some((field, rest)) = message.split_once(" differs: rank ") else { return false };
+    let value = rest.split_once(" has ").map_or("", |(_, values)| values);
+    let value = value.split(", rank ").next().unwrap_or_default();
     let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).unwrap_or_default(), 16).unwrap_or(0);
     let bytes: Vec<u8> = value.as_bytes().chunks(2).map(byte).collect();
     match field {
@@ -115,6 +126,7 @@ fn learn(identity: &mut shoal_proto::shard::Identity, message: &str) -> bool {
         "dense_digest" => identity.dense_digest = bytes.into(),
         "placement_fingerprint" => identity.placement_fingerprint = bytes.into(),
         "numerics_id" => value.clone_into(&mut identity.numerics_id),
+        "capacity" => value.clone_into(&mut identity.capacity),
         _ => return false,
     }
     true

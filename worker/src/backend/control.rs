@@ -2,6 +2,8 @@
 //!
 //! Used by every backend at submit; never runs anything.
 
+use std::ops::Range;
+
 use super::{BackendError, Control, KV_BLOCK, TokenSource};
 use crate::program::Bucket;
 
@@ -15,6 +17,21 @@ pub(crate) struct Bounds {
     pub(crate) sampled: Option<usize>,
     /// Fewest slots of any cache.
     pub(crate) slots: Option<usize>,
+}
+
+impl Control {
+    /// Adds the rows of one sequence at these positions, but not their tokens; `blocks` holds a block for each.
+    pub(crate) fn push_sequence(&mut self, positions: Range<u32>, blocks: Vec<u32>) {
+        let slot = |position: u32| {
+            let (block, offset) = (position as usize / KV_BLOCK, position as usize % KV_BLOCK);
+            i64::from(blocks[block]) * KV_BLOCK as i64 + offset as i64
+        };
+        self.kv_slots.extend(positions.clone().map(slot));
+        self.positions.extend(positions);
+        self.rows = self.positions.len();
+        self.sequence_starts.push(u32::try_from(self.rows).expect("should fit: bounded by the step's token budget"));
+        self.block_tables.push(blocks);
+    }
 }
 
 impl Bounds {

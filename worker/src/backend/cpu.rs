@@ -199,6 +199,10 @@ impl Backend for CpuBackend {
         self.enqueue(executable, control, lane, false)
     }
 
+    fn progress(&self) -> u64 {
+        self.queue.ops()
+    }
+
     fn wait(&self, ticket: Ticket) -> Result<Report, BackendError> {
         self.queue.wait(ticket)
     }

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::control::{Bounds, sequence_of_rows};
 use super::{Backend, BackendError, Capabilities, Control, Executable, KV_BLOCK, Lane, Report, Ticket, TokenSource};
 use crate::engine::request::SampledToken;
-use crate::model::loaded::{LoadedModel, ModelInfo, Programs, Reads};
+use crate::model::loaded::{LoadedModel, ModelInfo, Programs, Reads, StagePorts};
 use crate::program::{Bucket, BufferDecl, BufferId, Program};
 
 /// How large a scripted model is.
@@ -68,6 +68,7 @@ impl Script {
             programs: Programs::Whole(Executable(0)),
             peers: vec![None],
             serve: None,
+            stage: StagePorts::default(),
         }
     }
 }
@@ -145,6 +146,10 @@ impl Backend for ScriptedModel {
         state.runs += 1;
         state.reports.insert(ticket, Report { samples, ..Report::default() });
         Ok(ticket)
+    }
+
+    fn progress(&self) -> u64 {
+        self.state().runs
     }
 
     fn wait(&self, ticket: Ticket) -> Result<Report, BackendError> {

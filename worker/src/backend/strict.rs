@@ -111,6 +111,10 @@ impl Backend for StrictBackend {
         Ok(ticket)
     }
 
+    fn progress(&self) -> u64 {
+        self.cpu.progress()
+    }
+
     fn wait(&self, ticket: Ticket) -> Result<Report, BackendError> {
         let report = self.cpu.wait(ticket);
         self.ports().held.remove(&ticket);

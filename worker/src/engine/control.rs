@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use super::active::Active;
 use super::request::SampledToken;
 use crate::backend::{Control, NonFinite, Report, TokenSource};
-use crate::model::loaded::KV_BLOCK;
 use crate::scheduler::{Chunk, RequestId, StepPlan};
 
 /// Lays the chunks of a plan out as consecutive rows.
@@ -15,23 +14,13 @@ pub(super) fn control(plan: &StepPlan, active: &BTreeMap<RequestId, Active>) -> 
         let Some(request) = active.get(&chunk.id) else { continue };
         let host = request.tokens(chunk.start, chunk.count).iter().map(|&id| TokenSource::Host(id));
         control.tokens.extend(host);
-        let positions = chunk.start..chunk.start + chunk.count;
-        control.kv_slots.extend(positions.clone().map(|position| slot(&chunk.blocks, position)));
-        control.positions.extend(positions);
-        let end = u32::try_from(control.tokens.len()).expect("should fit: bounded by the step's token budget");
+        control.push_sequence(chunk.start..chunk.start + chunk.count, chunk.blocks.clone());
         if chunk.sample {
+            let end = u32::try_from(control.rows).expect("should fit: bounded by the step's token budget");
             control.samples.push(request.sample_row(end - 1));
         }
-        control.sequence_starts.push(end);
-        control.block_tables.push(chunk.blocks.clone());
     }
-    control.rows = control.tokens.len();
     control
-}
-
-fn slot(blocks: &[u32], position: u32) -> i64 {
-    let (block, offset) = (position as usize / KV_BLOCK, position as usize % KV_BLOCK);
-    i64::from(blocks[block]) * KV_BLOCK as i64 + offset as i64
 }
 
 /// What came of one chunk.

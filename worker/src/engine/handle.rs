@@ -45,6 +45,8 @@ pub struct EngineInfo {
     pub weight_bytes: u64,
     /// What of them a step reads.
     pub reads: Reads,
+    /// Whether requests may come here: of a pipeline, only to rank 0.
+    pub takes_requests: bool,
 }
 
 /// Whether this epoch of the group answers.

@@ -54,6 +54,14 @@ pub struct SamplingParams {
     pub frequency_penalty: f32,
 }
 
+impl SamplingParams {
+    /// Whether what was said before has no bearing on the choice.
+    #[must_use]
+    pub fn is_without_penalties(&self) -> bool {
+        self.repetition_penalty == 1.0 && self.presence_penalty == 0.0 && self.frequency_penalty == 0.0
+    }
+}
+
 impl Default for SamplingParams {
     fn default() -> Self {
         Self {

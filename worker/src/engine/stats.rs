@@ -21,6 +21,12 @@ pub struct EngineStats {
     pub expert_pairs_served: AtomicU64,
     /// Counter: experts whose weights were read here, counted anew in each run and layer.
     pub experts_read: AtomicU64,
+    /// Counter: rows passed on to the next stage of a pipeline.
+    pub stage_rows: AtomicU64,
+    /// Gauge: steps on their way through a pipeline.
+    pub micro_batches: AtomicU64,
+    /// Gauge: the most of them that there were.
+    pub micro_batches_most: AtomicU64,
     /// Counter: sequences put back to the queue for want of KV blocks.
     pub preemptions: AtomicU64,
     /// Counter: requests failed by a number that is not finite.
@@ -56,6 +62,11 @@ impl EngineStats {
     /// Sets a gauge.
     pub fn set(gauge: &AtomicU64, to: u64) {
         gauge.store(to, Ordering::Relaxed);
+    }
+
+    /// Sets a gauge unless it is higher.
+    pub fn raise(gauge: &AtomicU64, to: u64) {
+        gauge.fetch_max(to, Ordering::Relaxed);
     }
 
     /// Reads either.

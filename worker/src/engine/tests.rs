@@ -1,6 +1,7 @@
 //! Groups of engines in one process over real sockets: the same bits for every split, one typed end for every loss.
 
 mod cache;
+mod pipeline;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
@@ -17,6 +18,7 @@ use super::fault::Fault;
 use super::handle::{DrainPhase, EngineHandle, Readiness};
 use super::request::{Event, FailureCode, Request, SampledToken, SamplingParams, Submission};
 use super::{Capacity, EngineConfig, GroupConfig, start};
+use crate::backend::Backend;
 use crate::backend::cpu::{CpuBackend, CpuOptions};
 use crate::engine::stats::EngineStats;
 use crate::model::load::{LoadOptions, load};
@@ -37,7 +39,17 @@ fn engine(name: &str, group: Option<GroupConfig>, fault: Option<Fault>) -> Engin
 }
 
 fn engine_with(name: &str, group: Option<GroupConfig>, fault: Option<Fault>, kv_tokens: Option<u32>) -> EngineHandle {
-    let options = CpuOptions { threads: NonZeroUsize::MIN, level: None };
+    let cpu = CpuBackend::new(CpuOptions { threads: NonZeroUsize::MIN, level: None }).unwrap();
+    engine_on(Arc::new(cpu), name, group, fault, kv_tokens)
+}
+
+fn engine_on(
+    backend: Arc<dyn Backend>,
+    name: &str,
+    group: Option<GroupConfig>,
+    fault: Option<Fault>,
+    kv_tokens: Option<u32>,
+) -> EngineHandle {
     let load_options = LoadOptions {
         directory: fixture(name),
         rank: group.as_ref().map_or(0, |group| group.rank as usize),
@@ -48,7 +60,7 @@ fn engine_with(name: &str, group: Option<GroupConfig>, fault: Option<Fault>, kv_
         step_rows: 64,
         kv_dtype: Dtype::F32,
     };
-    let model = load(&load_options, Arc::new(CpuBackend::new(options).unwrap())).unwrap();
+    let model = load(&load_options, backend).unwrap();
     let capacity = Capacity { context_tokens: 512, sequences: 16, queue: 64 };
     let timing = Timing {
         accept: Duration::from_millis(400),
@@ -63,6 +75,10 @@ fn engine_with(name: &str, group: Option<GroupConfig>, fault: Option<Fault>, kv_
 impl Engines {
     /// Every group has a loopback address of its own, so that no two tests meet.
     fn start(name: &str, placement: &Placement, faults: &[Option<Fault>]) -> Self {
+        Self::start_with(placement, |rank, place| engine(name, Some(place), faults.get(rank).copied().flatten()))
+    }
+
+    fn start_with(placement: &Placement, start: impl Fn(usize, GroupConfig) -> EngineHandle) -> Self {
         static NEXT: AtomicU8 = AtomicU8::new(1);
         let pid = std::process::id().to_be_bytes();
         let host = Ipv4Addr::new(127, pid[2] | 1, pid[3], NEXT.fetch_add(1, Ordering::Relaxed));
@@ -76,8 +92,7 @@ impl Engines {
             peers: peers.clone(),
             placement: placement.clone(),
         };
-        let fault = |rank: u32| faults.get(rank as usize).copied().flatten();
-        Self { handles: (0..size).map(|rank| engine(name, Some(place(rank)), fault(rank))).collect() }
+        Self { handles: (0..size).map(|rank| start(rank as usize, place(rank))).collect() }
     }
 
     async fn ready(self) -> Self {
@@ -134,7 +149,7 @@ async fn collect(mut answer: mpsc::Receiver<Event>) -> (Vec<SampledToken>, Event
 async fn answers(handles: &[&EngineHandle]) -> Vec<Vec<(u32, u32, Vec<(u32, u32)>)>> {
     let mut open = Vec::new();
     for index in 0..4_u32 {
-        let prompt: Vec<u32> = (0..5 + 37 * index).map(|i| (i * 7 + index) % 200).collect();
+        let prompt: Vec<u32> = (0..5 + 37 * index).map(|i| (i * 7 + index) % 120).collect();
         let sampling =
             SamplingParams { temperature: (index % 2) as f32, seed: u64::from(index), ..SamplingParams::default() };
         open.push(submit(handles[index as usize % handles.len()], request(prompt, 6, sampling)));

@@ -48,6 +48,13 @@ impl Collector for EngineCollector {
                 ("served", &stats.expert_pairs_served),
             ],
         )?;
+        page.counter("stage_rows", "Rows passed on to the next stage of a pipeline", &stats.stage_rows)?;
+        page.family(
+            ("micro_batches", "Steps on their way through a pipeline"),
+            MetricType::Gauge,
+            "state",
+            &[("now", &stats.micro_batches), ("most", &stats.micro_batches_most)],
+        )?;
         page.family(
             ("shard_refusals", "Connections refused on the shard port, by reason"),
             MetricType::Counter,

@@ -2,11 +2,12 @@
 //!
 //! One pass reads, checks, digests and uploads; only what this shard owns is read.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rayon::iter::{IntoParallelRefIterator as _, ParallelIterator as _};
-use shoal_proto::placement::{Placement, PlacementError};
+use shoal_proto::placement::Placement;
 use shoal_proto::shard::Strategy;
 
 use super::ModelError;
@@ -27,7 +28,7 @@ pub struct LoadOptions {
     pub directory: PathBuf,
     /// This shard.
     pub rank: usize,
-    /// Who owns which experts; `None` when one shard owns all.
+    /// Who owns which experts or layers; `None` when one shard owns all.
     pub placement: Option<Placement>,
     /// Most tokens of a sequence; `None` takes the model's own limit.
     pub context_tokens: Option<u32>,
@@ -51,11 +52,13 @@ pub fn load(options: &LoadOptions, backend: Arc<dyn Backend>) -> Result<LoadedMo
     let checkpoint = Checkpoint::open(&options.directory)?;
     let kv_blocks = kv_blocks(context, options)?;
     let bucket = Bucket { rows: options.step_rows, samples: options.step_rows.min(options.sequences as usize) };
-    let ownership = ownership(&config, options)?;
-    let mixtures = config.decoder.layers.iter().filter(|layer| layer.mixture).count();
+    let (ownership, layers) = ownership(&config, options)?;
+    let mixtures = config.decoder.layers[layers.clone()].iter().filter(|layer| layer.mixture).count();
     let owned = (ownership.own.iter().map(ExactSizeIterator::len).sum::<usize>() * mixtures) as u64;
-    let recipe = RecipeOptions { bucket, kv_blocks, kv_dtype: options.kv_dtype, ownership };
-    let Recorded { recording, peers, serve } = record(&checkpoint, &config, recipe)?;
+    // A table that is the head as well is read whole.
+    let only_embeds = !config.tied || layers.end < config.decoder.layers.len();
+    let recipe = RecipeOptions { bucket, kv_blocks, kv_dtype: options.kv_dtype, ownership, layers };
+    let Recorded { recording, peers, serve, stage } = record(&checkpoint, &config, recipe)?;
     for (index, decl) in (0..).zip(&recording.buffers) {
         backend.alloc(BufferId(index), decl)?;
     }
@@ -76,7 +79,7 @@ pub fn load(options: &LoadOptions, backend: Arc<dyn Backend>) -> Result<LoadedMo
         dense_digest: resident.dense_digest,
         weight_bytes: resident.bytes,
         reads: Reads {
-            step_bytes: resident.bytes - resident.expert_bytes - if config.tied { 0 } else { resident.table_bytes },
+            step_bytes: resident.bytes - resident.expert_bytes - if only_embeds { resident.table_bytes } else { 0 },
             expert_bytes: resident.expert_bytes / owned.max(1),
             mixture_layers: mixtures as u64,
         },
@@ -84,7 +87,7 @@ pub fn load(options: &LoadOptions, backend: Arc<dyn Backend>) -> Result<LoadedMo
         kv_blocks,
         architecture: config.architecture,
     };
-    Ok(LoadedModel { backend, info, bucket, programs, peers, serve })
+    Ok(LoadedModel { backend, info, bucket, programs, peers, serve, stage })
 }
 
 fn context(config: &ModelConfig, options: &LoadOptions) -> Result<u32, ModelError> {
@@ -106,25 +109,30 @@ fn kv_blocks(context: u32, options: &LoadOptions) -> Result<u32, ModelError> {
     }
 }
 
-fn ownership(config: &ModelConfig, options: &LoadOptions) -> Result<Ownership, ModelError> {
+/// The experts and the layers of this shard: one or the other is all of them.
+fn ownership(config: &ModelConfig, options: &LoadOptions) -> Result<(Ownership, Range<usize>), ModelError> {
     let experts = config.decoder.mixture.experts;
-    let Some(placement) = &options.placement else {
-        let own = std::iter::once(0..experts).collect();
-        return Ok(Ownership { own, peers: vec![None] });
-    };
-    let layers = u32::try_from(config.decoder.layers.len()).expect("should fit: bounded by the config");
+    let all = 0..config.decoder.layers.len();
+    let alone = || Ownership { own: std::iter::once(0..experts).collect(), peers: vec![None] };
+    let Some(placement) = &options.placement else { return Ok((alone(), all)) };
+    let layers = u32::try_from(all.len()).expect("should fit: bounded by the config");
     let placement = placement.decided(experts, layers)?;
-    if placement.strategy() != Strategy::Experts {
-        return Err(PlacementError::Strategy(placement.strategy().as_str_name().to_owned()).into());
+    let (what, actual) = match placement.strategy() {
+        Strategy::Pipeline => ("layer", layers),
+        Strategy::Experts | Strategy::Unspecified => ("expert", experts),
+    };
+    if placement.count() != actual {
+        return Err(ModelError::Placement { what, placed: placement.count(), actual });
     }
-    if placement.count() != experts {
-        return Err(ModelError::Placement { what: "expert", placed: placement.count(), actual: experts });
+    if placement.strategy() == Strategy::Pipeline {
+        let stage = placement.ranges(options.rank).first().cloned().unwrap_or_default();
+        return Ok((alone(), stage.start as usize..stage.end as usize));
     }
     let peers = (0..placement.size()).map(|rank| {
         let owned = placement.ranges(rank);
         (rank != options.rank && !owned.is_empty()).then(|| owned.to_vec())
     });
-    Ok(Ownership { own: placement.ranges(options.rank).to_vec(), peers: peers.collect() })
+    Ok((Ownership { own: placement.ranges(options.rank).to_vec(), peers: peers.collect() }, all))
 }
 
 struct Resident {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::backend::{Backend, Executable};
 use crate::ops::{PartialList, RowList};
-use crate::program::Bucket;
+use crate::program::{Bucket, BufferId};
 
 pub use crate::backend::KV_BLOCK;
 
@@ -88,6 +88,15 @@ pub struct ServePorts {
     pub capacity: usize,
 }
 
+/// Where the residual stream enters and leaves a stage of a pipeline: F32 \[bucket rows, hidden\] each.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct StagePorts {
+    /// Port-in; `None` for the first stage, which embeds tokens.
+    pub input: Option<BufferId>,
+    /// Port-out; `None` for the last stage, which samples.
+    pub output: Option<BufferId>,
+}
+
 /// Weights resident, programs compiled.
 pub struct LoadedModel {
     /// Where everything lives.
@@ -102,6 +111,8 @@ pub struct LoadedModel {
     pub peers: Vec<Option<PeerPorts>>,
     /// `None` when unsharded.
     pub serve: Option<ServePorts>,
+    /// Both `None` when all layers are here.
+    pub stage: StagePorts,
 }
 
 /// Most rows of one frame between shards: what fits 1 MiB with its lists, and at least one.

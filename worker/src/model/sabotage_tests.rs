@@ -45,6 +45,10 @@ impl Backend for Saboteur {
         self.cpu.submit(executable, control, lane)
     }
 
+    fn progress(&self) -> u64 {
+        self.cpu.progress()
+    }
+
     fn wait(&self, ticket: Ticket) -> Result<Report, BackendError> {
         self.cpu.wait(ticket)
     }

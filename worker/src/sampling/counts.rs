@@ -38,3 +38,9 @@ impl TokenCounts {
         self.by_id.iter().map(|(&id, &occurrences)| (id, occurrences))
     }
 }
+
+impl FromIterator<(u32, Occurrences)> for TokenCounts {
+    fn from_iter<T: IntoIterator<Item = (u32, Occurrences)>>(counts: T) -> Self {
+        Self { by_id: counts.into_iter().collect() }
+    }
+}

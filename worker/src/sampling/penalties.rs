@@ -3,11 +3,6 @@
 use super::TokenCounts;
 use crate::engine::request::SamplingParams;
 
-/// Whether [`penalise`] would leave every logit as it is.
-pub(super) fn are_neutral(params: &SamplingParams) -> bool {
-    params.repetition_penalty == 1.0 && params.presence_penalty == 0.0 && params.frequency_penalty == 0.0
-}
-
 /// Every seen token's logit is divided (positive) or multiplied (negative) by the repetition penalty; then a generated
 /// one loses count × frequency and, once, presence. Ids past the row are ignored; the result stays finite.
 pub(super) fn penalise(logits: &mut [f32], history: &TokenCounts, params: &SamplingParams) {

@@ -1,5 +1,5 @@
 //! Blocks of running sequences: a beginning that is kept is not computed again, and when blocks run out the newest of
-//! the least urgent sequences goes back to the queue.
+//! the least urgent sequences goes back to the queue. Never touches the blocks of a plan in flight.
 
 use std::cmp::Reverse;
 
@@ -39,7 +39,8 @@ impl Scheduler {
     }
 
     /// A block for every token that is known by now. The most urgent and oldest sequence gets its own first; whoever is
-    /// put back to the queue for it is the least urgent and newest.
+    /// put back to the queue for it is the least urgent and newest. Where those that are less urgent or newer are all in
+    /// flight, it waits for their commit instead.
     pub(super) fn grow(&mut self) -> Vec<RequestId> {
         let seniority = |sequence: &Sequence| (Reverse(sequence.admission.priority), sequence.arrival);
         let mut order: Vec<_> = self.running.values().map(|sequence| (seniority(sequence), sequence.id())).collect();
@@ -48,19 +49,31 @@ impl Scheduler {
         let mut next = 0;
         while let Some(&(_, id)) = order.get(next) {
             let Some(sequence) = self.running.get_mut(&id) else { break };
-            if sequence.blocks.len() >= sequence.known().div_ceil(self.limits.block_tokens) as usize {
+            if sequence.in_flight || sequence.has_room(self.limits.block_tokens) {
                 next += 1;
             } else if let Some(block) = self.blocks.take() {
                 sequence.blocks.push(block);
-            } else if let Some((_, last)) = order.pop()
-                && let Some(mut victim) = self.running.remove(&last)
-            {
-                victim.let_go(&mut self.blocks);
-                self.queue.push(victim);
-                preempted.push(last);
+            } else {
+                let junior = order[next + 1..].iter().rposition(|(_, id)| !self.is_in_flight(*id));
+                if junior.is_none() && next + 1 < order.len() {
+                    break;
+                }
+                let (_, victim) = order.remove(next + junior.map_or(0, |index| index + 1));
+                self.put_back(victim);
+                preempted.push(victim);
             }
         }
         preempted
+    }
+
+    fn is_in_flight(&self, id: RequestId) -> bool {
+        self.running.get(&id).is_some_and(|sequence| sequence.in_flight)
+    }
+
+    fn put_back(&mut self, id: RequestId) {
+        let Some(mut victim) = self.running.remove(&id) else { return };
+        victim.let_go(&mut self.blocks);
+        self.queue.push(victim);
     }
 
     /// Drops a running request; whether there was one.

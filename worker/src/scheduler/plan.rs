@@ -24,6 +24,8 @@ pub struct Chunk {
 /// What to run now.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct StepPlan {
+    /// Number of the step; rises.
+    pub step: u64,
     /// Empty when there is nothing to compute.
     pub chunks: Vec<Chunk>,
     /// Requests whose deadline has passed.
@@ -60,23 +62,43 @@ pub enum ChunkResult {
 }
 
 impl Scheduler {
-    /// Plans the next step. A plan that was never committed counts as not run.
+    /// Plans the next step; nothing is computed while as many plans as may be are in flight. A plan with chunks is in
+    /// flight until its commit.
     ///
     /// Sequences that waited longest for a turn go first, among equals the shortest: a long prompt does not hold up
     /// the sequences that decode, and nobody starves when the budget is smaller than the number of sequences.
     pub fn schedule(&mut self, now: Instant) -> StepPlan {
-        self.in_flight.clear();
         let ended = self.expire(now);
+        if self.in_flight.len() >= self.limits.depth {
+            return StepPlan { ended, ..StepPlan::default() };
+        }
         let preempted = self.grow();
         let admitted = self.admit();
         self.step += 1;
+        let step = self.step;
+        let chunks = self.chunks();
+        if !chunks.is_empty() {
+            self.in_flight.insert(step, chunks.clone());
+        }
+        StepPlan { step, chunks, ended, admitted, preempted }
+    }
+
+    fn chunks(&mut self) -> Vec<Chunk> {
+        let block_tokens = self.limits.block_tokens;
+        let ready = self.running.values().filter(|one| !one.in_flight && one.has_room(block_tokens));
         let mut turns: Vec<(u64, u32, RequestId)> =
-            self.running.iter().map(|(&id, sequence)| (sequence.last_step, sequence.pending(), id)).collect();
+            ready.map(|sequence| (sequence.last_step, sequence.pending(), sequence.id())).collect();
         turns.sort_unstable();
+        // Neither more than an even share of all, nor so many that a plan after this one would find nobody.
+        let free = self.limits.depth - self.in_flight.len();
+        let most = turns.len().div_ceil(free).min(self.running.len().div_ceil(self.limits.depth));
         let mut tokens = u32::try_from(self.limits.step_tokens).unwrap_or(u32::MAX);
         let mut samples = self.limits.step_samples;
         let mut chunks = Vec::new();
         for (_, pending, id) in turns {
+            if chunks.len() == most {
+                break;
+            }
             let wanted = pending.min(tokens);
             // Without a sample left a sequence may still compute all but its last token.
             let count = if wanted == pending && samples == 0 { wanted.saturating_sub(1) } else { wanted };
@@ -85,17 +107,17 @@ impl Scheduler {
             samples -= usize::from(sample);
             tokens -= count;
             sequence.last_step = self.step;
-            let held = (sequence.computed + count).div_ceil(self.limits.block_tokens) as usize;
+            sequence.in_flight = true;
+            let held = (sequence.computed + count).div_ceil(block_tokens) as usize;
             let blocks = sequence.blocks[..held].to_vec();
             chunks.push(Chunk { id, start: sequence.computed, count, sample, blocks });
         }
-        self.in_flight.clone_from(&chunks);
-        StepPlan { chunks, ended, admitted, preempted }
+        chunks
     }
 
-    /// Takes the results of the last plan, in its order; a missing result means that the chunk was not run.
-    pub fn commit(&mut self, results: &[ChunkResult]) -> Vec<Ended> {
-        let chunks = std::mem::take(&mut self.in_flight);
+    /// Takes the results of the plan of `step`, in its order; a missing result means that the chunk was not run.
+    pub fn commit(&mut self, step: u64, results: &[ChunkResult]) -> Vec<Ended> {
+        let chunks = self.in_flight.remove(&step).unwrap_or_default();
         let block_tokens = self.limits.block_tokens as usize;
         let mut ended = Vec::new();
         for (index, chunk) in chunks.iter().enumerate() {
@@ -105,8 +127,8 @@ impl Scheduler {
                 self.queue.served(&sequence.tenant, chunk.count);
             }
             let end = advance(sequence, chunk, result, (&mut self.blocks, block_tokens));
-            let end = if sequence.cancelled { Some(End::Cancelled) } else { end };
-            if let Some(end) = end {
+            sequence.in_flight = false;
+            if let Some(end) = sequence.ending.or(end) {
                 self.release(chunk.id);
                 ended.push(Ended { id: chunk.id, end });
             }
@@ -117,7 +139,11 @@ impl Scheduler {
     fn expire(&mut self, now: Instant) -> Vec<Ended> {
         let late = |sequence: &&Sequence| sequence.admission.deadline.is_some_and(|deadline| deadline <= now);
         let waiting: Vec<RequestId> = self.queue.iter().filter(late).map(Sequence::id).collect();
-        let running: Vec<RequestId> = self.running.values().filter(late).map(Sequence::id).collect();
+        for sequence in self.running.values_mut().filter(|sequence| sequence.in_flight && late(&&**sequence)) {
+            sequence.ending.get_or_insert(End::DeadlinePassed);
+        }
+        let idle = self.running.values().filter(|sequence| !sequence.in_flight);
+        let running: Vec<RequestId> = idle.filter(late).map(Sequence::id).collect();
         for &id in &waiting {
             self.withdraw(id);
         }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::blocks::{BlockPool, Parent};
-use super::{Admission, RequestId};
+use super::{Admission, End, RequestId};
 
 /// ```text
 /// tokens  0 ······ computed ······ prompt + generated
@@ -30,8 +30,10 @@ pub(super) struct Sequence {
     pub(super) overtaken: u32,
     /// Whether it has run before.
     pub(super) began: bool,
-    /// The client left while a step computed it.
-    pub(super) cancelled: bool,
+    /// A plan that is not committed computes it.
+    pub(super) in_flight: bool,
+    /// Why it ends with that commit, whatever comes of it.
+    pub(super) ending: Option<End>,
 }
 
 impl Sequence {
@@ -49,7 +51,8 @@ impl Sequence {
             last_step: 0,
             overtaken: 0,
             began: false,
-            cancelled: false,
+            in_flight: false,
+            ending: None,
         }
     }
 
@@ -65,6 +68,11 @@ impl Sequence {
     /// Tokens known but not computed; at least 1 between steps.
     pub(super) fn pending(&self) -> u32 {
         self.known() - self.computed
+    }
+
+    /// Whether every token that is known has its place.
+    pub(super) fn has_room(&self, block_tokens: u32) -> bool {
+        self.blocks.len() >= self.known().div_ceil(block_tokens) as usize
     }
 
     /// Blocks for prompt and answer.

@@ -1,5 +1,6 @@
 //! Whole plans for small cases; invariants over random histories; what is shared, and who is put back.
 
+mod depth;
 mod fairness;
 mod histories;
 mod memory;
@@ -11,7 +12,7 @@ use pretty_assertions::assert_eq;
 use super::*;
 
 fn limits() -> Limits {
-    Limits { running: 4, waiting: 8, step_tokens: 8, step_samples: 4, blocks: 8, block_tokens: 4 }
+    Limits { running: 4, waiting: 8, step_tokens: 8, step_samples: 4, blocks: 8, block_tokens: 4, depth: 1 }
 }
 
 fn request(id: u64, prompt: u32, max_tokens: u32) -> Admission {
@@ -35,7 +36,7 @@ fn run(scheduler: &mut Scheduler, now: Instant) -> Vec<String> {
         }
         let show = |c: &Chunk| format!("{}:{}+{}{}", c.id.0, c.start, c.count, if c.sample { "*" } else { "" });
         lines.push(plan.chunks.iter().map(show).collect::<Vec<_>>().join(" "));
-        scheduler.commit(&results(&plan));
+        scheduler.commit(plan.step, &results(&plan));
     }
 }
 
@@ -109,10 +110,10 @@ fn a_passed_deadline_ends_waiting_and_running_requests_before_the_step() {
         scheduler.submit(Admission { deadline, ..request(id, 1, 9) }, now).unwrap();
     }
     let plan = scheduler.schedule(now);
-    scheduler.commit(&results(&plan));
+    scheduler.commit(plan.step, &results(&plan));
     let late = scheduler.schedule(now + Duration::from_secs(1));
     let over = |id| Ended { id: RequestId(id), end: End::DeadlinePassed };
-    assert_eq!(late, StepPlan { ended: vec![over(2), over(1)], ..StepPlan::default() });
+    assert_eq!(late, StepPlan { step: 2, ended: vec![over(2), over(1)], ..StepPlan::default() });
     assert_eq!(scheduler.load(), Load::default());
 }
 
@@ -123,10 +124,10 @@ fn a_fault_and_a_cancel_in_flight_end_one_request_each_and_free_its_blocks() {
     for id in 1..4 {
         scheduler.submit(request(id, 1, 4), now).unwrap();
     }
-    scheduler.schedule(now);
+    let plan = scheduler.schedule(now);
     assert_eq!(scheduler.cancel(RequestId(2)), None);
     let sampled = ChunkResult::Sampled { token: 0, eos: false };
-    let ended = scheduler.commit(&[ChunkResult::Fault, sampled, sampled]);
+    let ended = scheduler.commit(plan.step, &[ChunkResult::Fault, sampled, sampled]);
     let over = |id, end| Ended { id: RequestId(id), end };
     assert_eq!(ended, [over(1, End::Fault), over(2, End::Cancelled)]);
     assert_eq!(scheduler.load(), Load { waiting: 0, running: 1, blocks: 1, idle_blocks: 0 });

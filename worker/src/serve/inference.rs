@@ -105,6 +105,9 @@ impl InferenceService {
 
     /// Whether requests may start now. A group that is about to leave still takes what is on its way.
     fn accepting(&self) -> Result<(), RequestError> {
+        if !self.engine.info.takes_requests {
+            return Err(RequestError::NotFirst { rank: self.config.group.rank, size: self.config.group.size });
+        }
         if *self.engine.drain.borrow() >= DrainPhase::Refusing {
             return Err(RequestError::Draining);
         }

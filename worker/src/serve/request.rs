@@ -33,6 +33,8 @@ pub(super) enum RequestError {
     Deadline,
     #[error("not ready: {0}")]
     NotReady(String),
+    #[error("this is stage {rank} of a pipeline of {size}; only rank 0 of the group takes requests")]
+    NotFirst { rank: u32, size: u32 },
     #[error("this group is shutting down; another one will answer")]
     Draining,
 }

@@ -47,6 +47,7 @@ pub(super) fn engine(script: Script) -> (EngineHandle, Controls) {
     let drain = watch::Sender::new(DrainPhase::Accepting);
     let leave = CancellationToken::new();
     let info = EngineInfo {
+        takes_requests: true,
         architecture: "Scripted".into(),
         context_tokens: 100,
         vocabulary_size: 261,

@@ -41,6 +41,7 @@ fn classify(error: &RequestError) -> (Code, &'static str) {
         RequestError::QueueFull => (Code::ResourceExhausted, "QUEUE_FULL"),
         RequestError::Deadline => (Code::DeadlineExceeded, "DEADLINE_PASSED"),
         RequestError::NotReady(_) => (Code::Unavailable, "NOT_READY"),
+        RequestError::NotFirst { .. } => (Code::FailedPrecondition, "NOT_FIRST_STAGE"),
         RequestError::Draining => (Code::Unavailable, "DRAINING"),
     }
 }

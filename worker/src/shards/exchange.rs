@@ -7,11 +7,12 @@ use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
-use shoal_proto::shard::{Partials, Rows};
+use shoal_proto::shard::Partials;
 use tokio::sync::mpsc;
 
 use super::frames::{FrameError, Label, Request, Shape, check_partials, cut};
 use super::group::{Answer, Group};
+use super::parcel::Parcel;
 use super::ports;
 use crate::backend::{Backend, BackendError};
 use crate::engine::stats::EngineStats;
@@ -37,7 +38,7 @@ pub struct Owner {
     /// Between its rows and our device.
     pub ports: PeerPorts,
     /// To its link.
-    pub link: mpsc::Sender<Vec<Rows>>,
+    pub link: mpsc::Sender<Vec<Parcel>>,
 }
 
 /// All that the step lane needs to exchange rows.
@@ -87,7 +88,7 @@ impl Exchange {
             let requests = cut(&batch, &self.shape, &owner.owned, Label { step, layer, sequence: *sequence });
             *sequence += requests.len() as u64;
             if !requests.is_empty() {
-                let rows = requests.iter().map(|request| request.rows.clone()).collect();
+                let rows = requests.iter().map(|request| Parcel::Rows(request.rows.clone())).collect();
                 let gone = |_| ExchangeError::Lost(format!("the stream to rank {} has ended", owner.rank));
                 owner.link.try_send(rows).map_err(gone)?;
             }

@@ -25,6 +25,9 @@ pub enum Answer {
 /// Counts the requests that this shard still has to finish.
 pub type CountStreams = Arc<dyn Fn() -> u32 + Send + Sync>;
 
+/// Counts what this shard has computed.
+pub type CountProgress = Arc<dyn Fn() -> u64 + Send + Sync>;
+
 /// What a [`Group`] is made of.
 pub struct GroupParts {
     /// Of this shard.
@@ -33,6 +36,8 @@ pub struct GroupParts {
     pub timing: Timing,
     /// Own requests.
     pub streams: CountStreams,
+    /// Own work.
+    pub progress: CountProgress,
     /// To the step lane; has room for every answer that may be outstanding.
     pub answers: SyncSender<Answer>,
     /// To the front.
@@ -63,13 +68,15 @@ struct Member {
     streams: u32,
     /// Whether it refuses new requests.
     refusing: bool,
+    /// What it has computed, and when that was last another number.
+    progress: (u64, Instant),
 }
 
 impl Group {
     /// A group that nobody else has joined yet.
     #[must_use]
     pub fn new(parts: GroupParts, now: Instant) -> Self {
-        let stranger = Member { joined: false, heard: now, streams: 0, refusing: false };
+        let stranger = Member { joined: false, heard: now, streams: 0, refusing: false, progress: (0, now) };
         let members = Mutex::new(vec![stranger; parts.identity.size as usize]);
         Self { parts, members, pulse: watch::Sender::new(0) }
     }
@@ -136,7 +143,8 @@ impl Group {
     /// The next heartbeat of a stream.
     #[must_use]
     pub fn heartbeat(&self, count: u64) -> Heartbeat {
-        Heartbeat { count, streams: self.streams(), draining: self.phase() >= DrainPhase::Refusing }
+        let draining = self.phase() >= DrainPhase::Refusing;
+        Heartbeat { count, streams: self.streams(), draining, progress: (self.parts.progress)() }
     }
 
     /// The stream to `rank` is up.
@@ -171,7 +179,16 @@ impl Group {
             member.heard = now;
             member.streams = heartbeat.streams;
             member.refusing = heartbeat.draining;
+            if heartbeat.progress != member.progress.0 {
+                member.progress = (heartbeat.progress, now);
+            }
         });
+    }
+
+    /// When a heartbeat last told that a peer had computed; heartbeats come each [`Timing::heartbeat`].
+    #[must_use]
+    pub fn last_progress(&self) -> Option<Instant> {
+        self.members().iter().filter(|member| member.joined).map(|member| member.progress.1).max()
     }
 
     /// Gives every peer `pause` more: this process did not run for so long, so silence proves nothing.
@@ -212,6 +229,11 @@ impl Group {
         self.fail(&format!("peer rank {rank} is lost: {reason}"));
     }
 
+    /// Ends the group's service because `rank` breaks the protocol, whoever needs it.
+    pub fn accuse(&self, rank: u32, why: &str) {
+        self.fail(&format!("peer rank {rank} is lost: it sent {why}"));
+    }
+
     /// Ends the group's service for the rest of the epoch; the first reason stays.
     pub fn fail(&self, reason: &str) {
         let first = self.parts.readiness.send_if_modified(|readiness| {
@@ -236,6 +258,12 @@ impl Group {
             Readiness::Lost { reason } => Some(reason.clone()),
             Readiness::Starting | Readiness::Ready => None,
         }
+    }
+
+    /// Changes when the group becomes ready or is lost.
+    #[must_use]
+    pub fn readiness(&self) -> watch::Receiver<Readiness> {
+        self.parts.readiness.subscribe()
     }
 
     /// This epoch has answered a real token.

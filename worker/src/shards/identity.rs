@@ -2,7 +2,7 @@
 
 use shoal_proto::SHARD_PROTOCOL_VERSION;
 use shoal_proto::placement::Placement;
-use shoal_proto::shard::Identity;
+use shoal_proto::shard::{Identity, Strategy};
 
 use prost::Message as _;
 
@@ -24,9 +24,12 @@ pub struct Mismatch {
     pub theirs: String,
 }
 
-/// The identity of one shard.
+/// The identity of one shard. The stages of a pipeline have no tensor in common whose contents could be compared: there the
+/// digest of config, tensor table and sizes must do, and `capacity` says what a step may be.
 #[must_use]
-pub fn identity(model: &ModelInfo, placement: &Placement, rank: u32, epoch: u64) -> Identity {
+pub fn identity(model: &ModelInfo, placement: &Placement, (rank, epoch): (u32, u64), capacity: String) -> Identity {
+    let pipeline = placement.strategy() == Strategy::Pipeline;
+    let dense = if pipeline { Vec::new() } else { model.dense_digest.to_vec() };
     let fingerprint = blake3::hash(&placement.to_message().encode_to_vec());
     Identity {
         protocol_version: SHARD_PROTOCOL_VERSION,
@@ -34,9 +37,10 @@ pub fn identity(model: &ModelInfo, placement: &Placement, rank: u32, epoch: u64)
         rank,
         size: u32::try_from(placement.size()).expect("should fit: a placement has at most 64 shards"),
         model_digest: model.model_digest.to_vec().into(),
-        dense_digest: model.dense_digest.to_vec().into(),
+        dense_digest: dense.into(),
         placement_fingerprint: fingerprint.as_bytes().to_vec().into(),
         numerics_id: model.numerics_id.clone(),
+        capacity: if pipeline { capacity } else { String::new() },
     }
 }
 
@@ -54,6 +58,7 @@ pub fn compare(ours: &Identity, theirs: &Identity) -> Result<(), Mismatch> {
         ("dense_digest", hex(&ours.dense_digest), hex(&theirs.dense_digest)),
         ("placement_fingerprint", hex(&ours.placement_fingerprint), hex(&theirs.placement_fingerprint)),
         ("numerics_id", ours.numerics_id.clone(), theirs.numerics_id.clone()),
+        ("capacity", ours.capacity.clone(), theirs.capacity.clone()),
     ];
     let mismatch = |(field, ours_value, theirs_value)| Mismatch {
         field,
@@ -97,6 +102,7 @@ mod tests {
             dense_digest: vec![3].into(),
             placement_fingerprint: vec![4].into(),
             numerics_id: "cpu".into(),
+            capacity: "4 blocks".into(),
         }
     }
 
@@ -128,6 +134,10 @@ mod tests {
             (
                 Identity { numerics_id: "gpu".into(), ..peer.clone() },
                 "numerics_id differs: rank 0 has cpu, rank 1 has gpu",
+            ),
+            (
+                Identity { capacity: "5 blocks".into(), ..peer.clone() },
+                "capacity differs: rank 0 has 4 blocks, rank 1 has 5 blocks",
             ),
             (ours(), "rank differs: rank 0 has 0 of 3, rank 0 has 0"),
             (Identity { rank: 3, ..peer }, "rank differs: rank 0 has 0 of 3, rank 3 has 3"),

@@ -1,4 +1,4 @@
-//! The requester's end of an ordered pair: dials the peer, keeps its stream up, sends rows, takes sums.
+//! The requester's end of an ordered pair: dials the peer, keeps its stream up, sends rows or steps, takes sums.
 //!
 //! At most [`OUTSTANDING`] frames are unanswered; when the stream breaks they are sent again on the next one under their
 //! old sequence numbers, and whatever is not outstanding is dropped on arrival. Never computes and never decides what
@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
-use shoal_proto::shard::{ExchangeRequest, ExchangeResponse, Leaving, Partials, Rows};
+use shoal_proto::shard::{ExchangeRequest, ExchangeResponse, Leaving, Partials};
 use shoal_proto::shard::{exchange_request, exchange_response};
 use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
@@ -18,6 +18,7 @@ use tonic::Streaming;
 
 use super::OUTSTANDING;
 use super::group::Group;
+use super::parcel::Parcel;
 use super::tls::Tls;
 use crate::engine::handle::DrainPhase;
 use dial::{DialError, Stream};
@@ -36,14 +37,14 @@ pub struct Link {
     /// How the peer is dialled; `None`: in plaintext.
     pub tls: Option<Tls>,
     /// The way in, kept so that a peer without experts has a stream too.
-    pub keep: mpsc::Sender<Vec<Rows>>,
+    pub keep: mpsc::Sender<Vec<Parcel>>,
 }
 
 /// Frames on their way to the peer, in order of sequence.
 #[derive(Debug, Default)]
 struct Traffic {
-    queued: VecDeque<Rows>,
-    outstanding: VecDeque<Rows>,
+    queued: VecDeque<Parcel>,
+    outstanding: VecDeque<Parcel>,
 }
 
 /// Why a stream ended.
@@ -56,7 +57,7 @@ enum Break {
 
 impl Link {
     /// Keeps the stream up until the peer is lost or the drain is done. `work` carries the frames of one exchange.
-    pub async fn run(self, mut work: mpsc::Receiver<Vec<Rows>>) {
+    pub async fn run(self, mut work: mpsc::Receiver<Vec<Parcel>>) {
         let mut traffic = Traffic::default();
         let mut down_since = Instant::now();
         let mut last_complaint = String::new();
@@ -87,7 +88,7 @@ impl Link {
         }
     }
 
-    async fn converse(&self, stream: Stream, work: &mut mpsc::Receiver<Vec<Rows>>, traffic: &mut Traffic) -> Break {
+    async fn converse(&self, stream: Stream, work: &mut mpsc::Receiver<Vec<Parcel>>, traffic: &mut Traffic) -> Break {
         let Stream { up, mut down } = stream;
         let mut ticks = tokio::time::interval(self.group.timing().heartbeat);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -95,8 +96,8 @@ impl Link {
         let mut count = 0;
         let mut has_left = false;
         loop {
-            while let Some(rows) = traffic.next() {
-                if !self.send(&up, exchange_request::Frame::Rows(rows)) {
+            while let Some(parcel) = traffic.next() {
+                if !self.send(&up, parcel.into_frame()) {
                     return Break::Broken("its socket takes no more".into());
                 }
             }
@@ -156,6 +157,11 @@ impl Link {
                 self.group.leave().cancel();
                 Ok(())
             }
+            Some(exchange_response::Frame::Taken(taken)) => {
+                // Of a frame that was sent twice the second acknowledgement finds nothing.
+                let _was_outstanding = traffic.settle(taken.sequence);
+                Ok(())
+            }
             Some(exchange_response::Frame::Refused(refused)) => {
                 Err(Break::Refused(format!("it refused rows: {} {}", refused.code, refused.message)))
             }
@@ -177,25 +183,25 @@ impl Link {
 
 impl Traffic {
     /// The next frame to send, if the window has room.
-    fn next(&mut self) -> Option<Rows> {
+    fn next(&mut self) -> Option<Parcel> {
         if self.outstanding.len() >= OUTSTANDING {
             return None;
         }
-        let rows = self.queued.pop_front()?;
-        self.outstanding.push_back(rows.clone());
-        Some(rows)
+        let parcel = self.queued.pop_front()?;
+        self.outstanding.push_back(parcel.clone());
+        Some(parcel)
     }
 
     /// Marks a frame answered; false when it was not outstanding.
     fn settle(&mut self, sequence: u64) -> bool {
-        let index = self.outstanding.iter().position(|rows| rows.sequence == sequence);
+        let index = self.outstanding.iter().position(|parcel| parcel.sequence() == sequence);
         index.and_then(|index| self.outstanding.remove(index)).is_some()
     }
 
     /// Queues what is unanswered again, in front and in order.
     fn rewind(&mut self) {
-        while let Some(rows) = self.outstanding.pop_back() {
-            self.queued.push_front(rows);
+        while let Some(parcel) = self.outstanding.pop_back() {
+            self.queued.push_front(parcel);
         }
     }
 }
@@ -203,15 +209,16 @@ impl Traffic {
 #[cfg(test)]
 mod tests {
     use pretty_assertions::assert_eq;
+    use shoal_proto::shard::Rows;
 
     use super::*;
 
     #[test]
     fn a_broken_stream_repeats_what_is_unanswered_and_late_duplicates_are_dropped() {
-        let frame = |sequence| Rows { sequence, ..Rows::default() };
+        let frame = |sequence| Parcel::Rows(Rows { sequence, ..Rows::default() });
         let mut traffic = Traffic { queued: (1..5).map(frame).collect(), ..Traffic::default() };
         let sent =
-            |traffic: &mut Traffic| std::iter::from_fn(|| traffic.next()).map(|rows| rows.sequence).collect::<Vec<_>>();
+            |traffic: &mut Traffic| std::iter::from_fn(|| traffic.next()).map(|one| one.sequence()).collect::<Vec<_>>();
         assert_eq!(sent(&mut traffic), [1, 2]);
         assert!(traffic.settle(2));
         assert_eq!(sent(&mut traffic), [3]);

@@ -1,4 +1,4 @@
-//! The owner's end of every ordered pair: takes rows from peers and hands them to the expert lane.
+//! The owner's end of every ordered pair: takes rows from peers and hands them to the expert lane, or steps to the stage.
 //!
 //! Never waits for the lane: the stream of a peer that sends more than its window is closed, so what is buffered is
 //! bounded by twice [`OUTSTANDING`](super::OUTSTANDING) frames a peer (rows sent again may meet themselves).
@@ -19,8 +19,11 @@ use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::expert_lane::Job;
+use super::frames::FrameError;
 use super::group::Group;
 use super::identity::{Mismatch, compare};
+use super::parcel::Parcel;
+use super::pipeline::intake::Intake;
 use super::tls::{self, Tls};
 use super::{FRAME_BYTES, MESSAGE_BYTES, STREAM_BUFFER, WINDOW_BYTES};
 use crate::engine::handle::DrainPhase;
@@ -31,13 +34,22 @@ pub const MISMATCH: &str = "shoal-mismatch";
 /// What a stream sends down.
 type Down = mpsc::Sender<Result<ExchangeResponse, Status>>;
 
+/// What peers may send here.
+#[derive(Clone)]
+pub enum Served {
+    /// Rows for the expert lane, which has room for the windows of all peers.
+    Experts(SyncSender<Job>),
+    /// Steps, or what became of them.
+    Pipeline(Arc<Intake>),
+}
+
 /// The service behind `--shard-listen`.
 #[derive(Clone)]
 pub struct ShardService {
     /// What this shard knows of its group.
     pub group: Arc<Group>,
-    /// To the expert lane; has room for the windows of all peers.
-    pub jobs: SyncSender<Job>,
+    /// Who works.
+    pub served: Served,
 }
 
 /// Serves `shoal.shard.v1alpha1.Shard` and nothing else.
@@ -151,10 +163,12 @@ impl Conversation {
         group.hear(self.rank, now);
         match request.frame {
             Some(exchange_request::Frame::Rows(rows)) => return self.ask(rows),
+            Some(exchange_request::Frame::Stage(stage)) => return self.take(Parcel::Stage(stage)),
+            Some(exchange_request::Frame::Outcome(outcome)) => return self.take(Parcel::Outcome(outcome)),
             Some(exchange_request::Frame::Heartbeat(beat)) => group.hear_heartbeat(self.rank, &beat, now),
             Some(exchange_request::Frame::Leaving(_)) => group.leave().cancel(),
             Some(exchange_request::Frame::Identity(_)) | None => {
-                return Err(Status::invalid_argument("neither rows, nor a heartbeat, nor a farewell"));
+                return Err(Status::invalid_argument("neither rows, nor a step, nor a heartbeat, nor a farewell"));
             }
         }
         Ok(())
@@ -162,12 +176,31 @@ impl Conversation {
 
     /// A full lane breaks the stream instead of losing the peer: the rows come again on the next one.
     fn ask(&self, rows: Rows) -> Result<(), Status> {
+        let Served::Experts(jobs) = &self.service.served else {
+            return Err(Status::invalid_argument("rows for experts; this is a pipeline"));
+        };
         let epoch = self.service.group.identity().epoch;
         let job = Job { epoch, rows, reply: self.down.clone() };
-        self.service.jobs.try_send(job).map_err(|error| match error {
+        jobs.try_send(job).map_err(|error| match error {
             TrySendError::Full(_) => Status::resource_exhausted("more rows than the window allows"),
             TrySendError::Disconnected(_) => Status::unavailable("the expert lane is gone"),
         })
+    }
+
+    /// A peer that breaks the protocol is lost, and told so. An acknowledgement that finds no room breaks the stream: on the
+    /// next one the frame comes again.
+    fn take(&self, parcel: Parcel) -> Result<(), Status> {
+        let Served::Pipeline(intake) = &self.service.served else {
+            return Err(Status::invalid_argument("a step of a pipeline; this shard serves experts"));
+        };
+        let group = &self.service.group;
+        let taken = intake.take(self.rank, parcel).map_err(|FrameError(why)| {
+            group.accuse(self.rank, &why);
+            Status::failed_precondition(format!("refused: {why}"))
+        })?;
+        let frame = Some(exchange_response::Frame::Taken(taken));
+        let response = ExchangeResponse { epoch: group.identity().epoch, frame };
+        self.down.try_send(Ok(response)).map_err(|_| Status::unavailable("no room to acknowledge"))
     }
 
     /// A frame that finds no room is dropped: heartbeats can be missed, and rows unanswered meet their deadline.

@@ -4,9 +4,15 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use prost::Message as _;
-use shoal_proto::shard::{Partials, Rows};
+use shoal_proto::shard::{Outcome, Partials, Rows, Stage};
+use shoal_worker::backend::{Control, Report, TokenSource};
+use shoal_worker::engine::request::SampledToken;
 use shoal_worker::model::config::ModelConfig;
+use shoal_worker::program::Bucket;
 use shoal_worker::shards::frames::{Label, RowBatch, Shape, check_partials, check_rows, cut};
+use shoal_worker::shards::pipeline::frames::{Assembly, Parts};
+use shoal_worker::shards::pipeline::outcome::{Expected, check, to_wire};
+use shoal_worker::shards::pipeline::{StageShape, frames as stage_frames, plan};
 use shoal_worker::text::ModelText;
 use shoal_worker::weights::{gguf, safetensors};
 
@@ -97,6 +103,11 @@ fn batch() -> RowBatch {
 /// The first byte says which kind of frame follows.
 fn read_frame(input: &[u8]) -> Result<(), String> {
     let (&kind, frame) = input.split_first().ok_or("empty")?;
+    match kind % 4 {
+        2 => return read_stage(frame),
+        3 => return read_outcome(frame),
+        _ => {}
+    }
     if kind % 2 == 0 {
         let rows = Rows::decode(frame).map_err(|error| error.to_string())?;
         return check_rows(&rows, &SHAPE, &OWNED).map_err(|error| error.to_string());
@@ -104,6 +115,46 @@ fn read_frame(input: &[u8]) -> Result<(), String> {
     let partials = Partials::decode(frame).map_err(|error| error.to_string())?;
     let requests = cut(&batch(), &SHAPE, &OWNED, Label { step: 1, layer: 2, sequence: 3 });
     check_partials(&partials, &requests[0], &SHAPE).map_err(|error| error.to_string())
+}
+
+const STAGE: StageShape = StageShape {
+    hidden: 2,
+    bucket: Bucket { rows: 6, samples: 2 },
+    context: 256,
+    kv_blocks: 8,
+    vocabulary: 50,
+    layers: 3,
+};
+
+fn read_stage(frame: &[u8]) -> Result<(), String> {
+    let stage = Stage::decode(frame).map_err(|error| error.to_string())?;
+    Assembly::new(STAGE).push(&stage).map(drop).map_err(|error| error.to_string())
+}
+
+fn expected() -> Expected {
+    Expected { step: 9, rows: 4, top_logprobs: vec![2] }
+}
+
+fn read_outcome(frame: &[u8]) -> Result<(), String> {
+    let outcome = Outcome::decode(frame).map_err(|error| error.to_string())?;
+    check(outcome, &expected(), &STAGE).map(drop).map_err(|error| error.to_string())
+}
+
+fn frames_of_a_pipeline() -> [Vec<u8>; 2] {
+    let control = Control {
+        rows: 2,
+        tokens: vec![TokenSource::Host(0); 2],
+        positions: vec![63, 64],
+        kv_slots: vec![319, 128],
+        sequence_starts: vec![0, 2],
+        block_tables: vec![vec![4, 2]],
+        samples: vec![],
+    };
+    let parts = Parts { step: 9, plan: plan::encode(&control), activation: vec![0; 16].into(), faults: vec![] };
+    let stage = stage_frames::cut(parts, 0, STAGE.row_bytes()).swap_remove(0);
+    let token = SampledToken { id: 7, logprob: -0.5, top: vec![(7, -0.5), (9, -1.5)] };
+    let outcome = to_wire(9, 0, Report { samples: vec![Some(token)], ..Report::default() });
+    [[&[2][..], &stage.encode_to_vec()].concat(), [&[3][..], &outcome.encode_to_vec()].concat()]
 }
 
 fn frames() -> Vec<Vec<u8>> {
@@ -119,7 +170,9 @@ fn frames() -> Vec<Vec<u8>> {
         hi,
         sum: vec![0; request.bounds.len() * SHAPE.hidden * 4].into(),
     };
-    vec![[&[0][..], &request.rows.encode_to_vec()].concat(), [&[1][..], &partials.encode_to_vec()].concat()]
+    let [stage, outcome] = frames_of_a_pipeline();
+    let rows = [&[0][..], &request.rows.encode_to_vec()].concat();
+    vec![rows, [&[1][..], &partials.encode_to_vec()].concat(), stage, outcome]
 }
 
 fn fixture(path: &str) -> Vec<u8> {

@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -43,6 +43,8 @@ pub(super) struct Queue {
     /// Queued jobs: step lane, expert lane.
     queued: [AtomicUsize; 2],
     finished: AtomicUsize,
+    /// Ops begun.
+    ops: AtomicU64,
     work: Condvar,
     done: Condvar,
 }
@@ -109,6 +111,11 @@ impl Queue {
         )
     }
 
+    /// How many ops were begun.
+    pub(super) fn ops(&self) -> u64 {
+        self.ops.load(Ordering::Relaxed)
+    }
+
     pub(super) fn stop(&self) {
         self.lock().stop = true;
         self.work.notify_all();
@@ -169,6 +176,7 @@ impl Queue {
                 [None, Some(_)] => Lane::Expert,
                 [Some(_), Some(_)] => order.next(),
             };
+            self.ops.fetch_add(1, Ordering::Relaxed);
             let slot = &mut active[index(lane)];
             if let Some(result) = slot.as_mut().and_then(|active| active.advance(&mut device))
                 && let Some(finished) = slot.take()

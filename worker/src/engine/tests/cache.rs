@@ -12,7 +12,7 @@ use crate::engine::request::FinishReason;
 use crate::program::Bucket;
 
 /// Conversations that share a system prompt, two of them word for word; half are sampled.
-fn conversations() -> Vec<Request> {
+pub(super) fn conversations() -> Vec<Request> {
     let system: Vec<u32> = (0..130).map(|i| (i * 11 + 3) % 250).collect();
     let one = |index: u32| {
         let own = (0..3 + 5 * (index / 2)).map(|i| (i * 7 + index / 2) % 250);
@@ -25,7 +25,7 @@ fn conversations() -> Vec<Request> {
 }
 
 /// Ids and the bits of all log-probabilities.
-fn bits(tokens: Vec<SampledToken>) -> Vec<(u32, Vec<(u32, u32)>)> {
+pub(super) fn bits(tokens: Vec<SampledToken>) -> Vec<(u32, Vec<(u32, u32)>)> {
     let of =
         |token: SampledToken| (token.id, token.top.into_iter().map(|(id, logprob)| (id, logprob.to_bits())).collect());
     tokens.into_iter().map(of).collect()

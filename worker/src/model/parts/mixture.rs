@@ -204,8 +204,8 @@ impl Mixture {
 }
 
 impl MixtureBuffers {
-    /// Start of `Front(i + 1)`: `residual` += shared + routed.
-    pub(in crate::model) fn record_sum(&self, recorder: &mut Recorder<'_>, residual: BufferId) {
+    /// Start of `Front(i + 1)`: `out` = `residual` + (shared + routed); both may be one buffer.
+    pub(in crate::model) fn record_sum(&self, recorder: &mut Recorder<'_>, residual: BufferId, out: BufferId) {
         let peers = self.peers.iter().flatten().map(|ports| (ports.rows, ports.partials));
         let parts = std::iter::once(self.own).chain(peers).collect();
         let routed = self.routed;
@@ -213,6 +213,6 @@ impl MixtureBuffers {
         if let Some((shared, _)) = self.shared {
             recorder.push(Op::Add { a: shared, b: routed, out: routed });
         }
-        recorder.push(Op::Add { a: residual, b: routed, out: residual });
+        recorder.push(Op::Add { a: residual, b: routed, out });
     }
 }

@@ -14,7 +14,7 @@ fn order(scheduler: &mut Scheduler, now: Instant) -> Vec<u64> {
     while !scheduler.is_idle() {
         let plan = scheduler.schedule(now);
         order.extend(plan.admitted.iter().map(|admitted| admitted.id.0));
-        scheduler.commit(&results(&plan));
+        scheduler.commit(plan.step, &results(&plan));
     }
     order
 }
@@ -38,7 +38,7 @@ fn who_was_away_is_owed_nothing() {
     }
     for _ in 0..2 {
         let plan = scheduler.schedule(now);
-        scheduler.commit(&results(&plan));
+        scheduler.commit(plan.step, &results(&plan));
     }
     for id in 5..8 {
         scheduler.submit(of("new", id, 0), now).unwrap();
@@ -54,7 +54,7 @@ fn nobody_is_overtaken_for_ever() {
     for id in 1..200 {
         scheduler.submit(of("", id, 100), now).unwrap();
         let plan = scheduler.schedule(now);
-        scheduler.commit(&results(&plan));
+        scheduler.commit(plan.step, &results(&plan));
         if plan.admitted.iter().any(|admitted| admitted.id.0 == 0) {
             assert_eq!(id, u64::from(OVERTAKEN) + 1);
             return;

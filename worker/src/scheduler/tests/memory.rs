@@ -13,7 +13,7 @@ fn found(scheduler: &mut Scheduler, admission: Admission) -> u32 {
     let now = Instant::now();
     scheduler.submit(admission, now).unwrap();
     let plan = scheduler.schedule(now);
-    scheduler.commit(&results(&plan));
+    scheduler.commit(plan.step, &results(&plan));
     run(scheduler, now);
     plan.admitted[0].cached
 }
@@ -63,7 +63,7 @@ fn two_that_begin_alike_at_once_hold_the_same_blocks_and_none_is_freed_early() {
     assert_eq!(plan.chunks[0].blocks[..2], plan.chunks[1].blocks[..2]);
     assert_ne!(plan.chunks[0].blocks[2], plan.chunks[1].blocks[2]);
     assert_eq!(scheduler.load().blocks, 4);
-    scheduler.commit(&results(&plan));
+    scheduler.commit(plan.step, &results(&plan));
     scheduler.cancel(RequestId(2));
     assert_eq!(scheduler.load(), Load { waiting: 0, running: 1, blocks: 3, idle_blocks: 0 });
 }
@@ -101,13 +101,13 @@ fn the_less_urgent_is_put_back_even_if_it_is_older() {
     let mut scheduler = Scheduler::new(Limits { blocks: 3, ..limits() });
     scheduler.submit(Admission { priority: -1, ..request(1, 3, 6) }, now).unwrap();
     let first = scheduler.schedule(now);
-    scheduler.commit(&results(&first));
+    scheduler.commit(first.step, &results(&first));
     scheduler.submit(request(2, 3, 6), now).unwrap();
     let mut preempted = Vec::new();
     while !scheduler.is_idle() {
         let plan = scheduler.schedule(now);
         preempted.extend(plan.preempted.iter().copied());
-        scheduler.commit(&results(&plan));
+        scheduler.commit(plan.step, &results(&plan));
     }
     assert_eq!(preempted, [RequestId(1)]);
 }

@@ -25,6 +25,7 @@ fn world() -> World {
         identity: Identity { rank: 1, size: 3, epoch: 5, ..Identity::default() },
         timing: Timing::default(),
         streams: Arc::new(move || counted.load(Ordering::Relaxed)),
+        progress: Arc::new(|| 11),
         answers: to_lane,
         readiness: ready,
         drain: watch::Sender::new(DrainPhase::Accepting),
@@ -90,7 +91,7 @@ fn a_shard_that_needs_nobody_loses_nobody() {
 #[test]
 fn peers_are_done_when_each_refuses_and_has_no_stream_left() {
     let World { group, start, .. } = world();
-    let beat = |streams, draining| Heartbeat { count: 1, streams, draining };
+    let beat = |streams, draining| Heartbeat { count: 1, streams, draining, progress: 0 };
     group.join(0, start);
     group.join(2, start);
     group.hear_heartbeat(0, &beat(0, true), start);
@@ -103,10 +104,25 @@ fn peers_are_done_when_each_refuses_and_has_no_stream_left() {
 }
 
 #[test]
+fn a_peer_has_moved_when_its_heartbeat_says_another_number() {
+    let World { group, start, .. } = world();
+    let beat = |progress| Heartbeat { progress, ..Heartbeat::default() };
+    assert_eq!(group.last_progress(), None);
+    group.join(0, start);
+    group.join(2, start);
+    for (second, rank, progress) in [(1, 0, 5), (2, 2, 9), (3, 0, 5), (4, 2, 9)] {
+        group.hear_heartbeat(rank, &beat(progress), start + seconds(second));
+    }
+    assert_eq!(group.last_progress(), Some(start + seconds(2)));
+    group.hear_heartbeat(0, &beat(6), start + seconds(5));
+    assert_eq!(group.last_progress(), Some(start + seconds(5)));
+}
+
+#[test]
 fn a_heartbeat_says_what_is_left_and_whether_more_is_taken() {
     let World { group, streams, .. } = world();
     streams.store(4, Ordering::Relaxed);
-    assert_eq!(group.heartbeat(7), Heartbeat { count: 7, streams: 4, draining: false });
+    assert_eq!(group.heartbeat(7), Heartbeat { count: 7, streams: 4, draining: false, progress: 11 });
     group.set_phase(DrainPhase::Refusing);
-    assert_eq!(group.heartbeat(8), Heartbeat { count: 8, streams: 4, draining: true });
+    assert_eq!(group.heartbeat(8), Heartbeat { count: 8, streams: 4, draining: true, progress: 11 });
 }
