@@ -53,7 +53,7 @@ pub struct ShardLoad {
 }
 
 impl ShardLoad {
-    /// The largest shard: when the experts are divided evenly, or the layers as [`stages`] does.
+    /// The largest shard: when the experts are divided evenly, or the layers so that this is smallest.
     #[must_use]
     pub fn largest(shape: &ModelShape, spec: &Validated, shards: u32) -> Self {
         let (strategy, experts) = (spec.strategy, positive(shape.experts));
