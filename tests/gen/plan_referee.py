@@ -12,7 +12,7 @@ import json
 from pathlib import Path
 
 from plan_models import load
-from plan_rules import PRODUCTS, choose, eligible, shard_bytes
+from plan_rules import PRODUCTS, choose, eligible, parts, shard_bytes
 
 OUT = Path(__file__).parent.parent / "plans"
 MODELS = {}
@@ -40,13 +40,14 @@ def gpus(name, product, count, **more):
 
 
 def scenario(name, why, repository, nodes, says, **wish):
-    """`wish`: backend, resource, shards, context, sequences, pod, catalogue."""
+    """`wish`: backend, resource, shards, strategy, context, sequences, pod, catalogue."""
     backend, catalogue = wish.get("backend", "CUDA"), wish.get("catalogue", [])
     wish = {
         "backend": backend or "CPU",
         "resource": wish.get("resource", "nvidia.com/gpu" if backend == "CUDA" else None),
         "named": backend,
         "shards": wish.get("shards"),
+        "strategy": wish.get("strategy", "Experts"),
         "context": wish.get("context", 4096),
         "sequences": wish.get("sequences", 16),
         "pod": wish.get("pod", {}),
@@ -74,6 +75,8 @@ def manifest(name, repository, wish):
     }
     if wish["shards"]:
         spec["sharding"] = {"shards": wish["shards"]}
+    if wish["strategy"] == "Pipeline":
+        spec["sharding"] = spec.get("sharding", {}) | {"strategy": "Pipeline"}
     kind = {"apiVersion": "inference.shoal.dev/v1alpha1", "kind": "ModelDeployment"}
     return kind | {"metadata": {"name": name}, "spec": spec}
 
@@ -87,7 +90,7 @@ def expected(repository, nodes, wish, catalogue):
     m = MODELS[repository]
     if wish["context"] > m.max_context:
         return {"refused": "ContextTooLong"}
-    if (wish["shards"] or 1) > m.experts:
+    if (wish["shards"] or 1) > parts(m, wish):
         return {"refused": "TooManyShards"}
     if nodes is None:
         shards = wish["shards"] or 1
@@ -103,7 +106,7 @@ def expected(repository, nodes, wish, catalogue):
         "reason": "Fits",
         "shards": shards,
         "device": device,
-        "expertsPerShard": -(-m.experts // shards),
+        "expertsPerShard": m.experts if wish["strategy"] == "Pipeline" else -(-m.experts // shards),
         "bytes": shard_bytes(m, wish, shards),
         "tokensPerSecond": predicted,
     }
@@ -132,6 +135,14 @@ scenario("v2-lite-on-one-24-gb-card", "29.3 GiB of BF16 do not fit", LITE, [gpus
          "needs 2 × 22.50 GiB; the largest node has 1 × 22.50 GiB")
 scenario("v2-lite-on-two-24-gb-cards", "half of the experts each", LITE, [gpus("a", L4, 1), gpus("b", L4, 1)],
          "groups of 2 shards that the nodes hold when empty: 1")
+scenario("v2-lite-as-a-pipeline-of-two", "all experts of half of the layers each", LITE,
+         [gpus("a", L4, 1), gpus("b", L4, 1)], "a hop: 8 rows × 8192 bytes", strategy="Pipeline")
+scenario("r1-as-a-pipeline-of-h100", "hidden states need no fast network", R1, [gpus("a", H100, 8), gpus("b", H100, 8)],
+         "dense part of ", strategy="Pipeline", **big)
+scenario("v2-lite-as-a-pipeline-on-cpu", "three small nodes", LITE, [node(name, memory="24Gi") for name in "abc"],
+         "stages × ", strategy="Pipeline", backend="CPU")
+scenario("more-stages-than-layers", "a stage has at least a layer", LITE, [gpus("a", H100, 64)],
+         "the model has only 27 layers to divide", strategy="Pipeline", shards=28)
 scenario("v2-lite-on-one-48-gb-card", "no exchange at all", LITE, [gpus("a", L40S, 1)],
          "receive buffers: 0 peers")
 scenario("v2-lite-on-three-mixed-small-nodes", "equal shards, one on each small node and two on the largest", LITE,

@@ -24,6 +24,35 @@ def ceil(a, b):
 
 
 def shard_bytes(m, wish, shards):
+    return stage(m, wish, shards)[1] if wish["strategy"] == "Pipeline" else expert_bytes(m, wish, shards)
+
+
+def stage(m, wish, shards):
+    """Layers and bytes of the largest stage when no cut has a smaller one; the ends hold a table each."""
+    many = range(1, m.layers + 1)
+    stages = {(k, end): stage_bytes(m, wish, k, end, shards) for k in many for end in (True, False)}
+    total = lambda key: sum(stages[key].values())
+    most = lambda limit, end: max((k for k in many if total((k, end)) <= limit), default=0)
+    for limit, key in sorted((total(key), key) for key in stages):
+        ends, middle = most(limit, True), most(limit, False)
+        enough = min(shards, 2) * ends + max(shards - 2, 0) * middle >= m.layers
+        if enough and ends and (middle or shards < 3):
+            return key[0], stages[key]
+
+
+def stage_bytes(m, wish, layers, end, shards):
+    whole = expert_bytes(m, wish | {"strategy": "Experts"}, 1)
+    table = min(m.vocabulary * m.hidden * {"BF16": 2, "FP8": 1, "MXFP4": 2}[m.stored], m.dense_bytes)
+    dense = (table if end else 0) + layers * ceil(m.dense_bytes - table, m.layers)
+    return whole | {
+        "dense": dense if layers < m.layers else m.dense_bytes,
+        "experts": min(layers, m.moe_layers) * m.experts * m.expert_bytes,
+        "kv": whole["kv"] // m.layers * layers,
+        "receive": 2 * ROWS * m.hidden * 4 if shards > 1 else 0,
+    }
+
+
+def expert_bytes(m, wish, shards):
     own = ceil(wish["sequences"], shards)
     cached = 4 if wish["backend"] == "CPU" else 2
     # Width as the planner derives it from an expert's bytes.
@@ -47,7 +76,21 @@ def host_bytes(b, wish):
     return sum(b.values()) if wish["backend"] == "CPU" else b["receive"] + 2 * MARGIN
 
 
+def pipeline_tokens_per_second(m, wish, shards, device):
+    layers, b = stage(m, wish, shards)
+    rows, moe = wish["sequences"] / min(shards, wish["sequences"]), min(layers, m.moe_layers)
+    touched = m.experts * (1 - (1 - m.chosen / m.experts) ** rows)
+    cached = rows * wish["context"] / 2 * layers * m.kv * (4 if wish["backend"] == "CPU" else 2)
+    read = b["dense"] + moe * touched * m.expert_bytes + cached
+    dense = b["dense"] / (2 if m.stored == "MXFP4" else PER_WEIGHT[m.stored])
+    flops = 2 * rows * (dense + m.chosen * moe * m.expert_bytes / PER_WEIGHT[m.stored])
+    hop = rows * 4 * m.hidden / NETWORK + LATENCY / 2 if shards > 1 else 0
+    return wish["sequences"] / (shards * (max(read / device[0], flops / device[1]) + hop))
+
+
 def tokens_per_second(m, wish, shards, device):
+    if wish["strategy"] == "Pipeline":
+        return pipeline_tokens_per_second(m, wish, shards, device)
     own, owned = ceil(wish["sequences"], shards), ceil(m.experts, shards)
     rows, share = wish["sequences"], m.chosen / m.experts
     touched = owned * (1 - (1 - share) ** rows)
@@ -123,11 +166,15 @@ def held(node, b, wish, catalogue):
     return int(min(quantity(allocatable["memory"]) // host, quantity(allocatable["cpu"]) // cores, units))
 
 
+def parts(m, wish):
+    return m.layers if wish["strategy"] == "Pipeline" else m.experts
+
+
 def layouts(m, wish, nodes, catalogue):
     """Every layout that fits as (tokens per second and TB/s, shards, product, tokens per second)."""
     products = sorted({device(n, wish, catalogue)[3] or "" for n in nodes if device(n, wish, catalogue)[0] > 0})
     alone = [[n for n in nodes if (device(n, wish, catalogue)[3] or "") == product] for product in products]
-    for shards in [wish["shards"]] if wish["shards"] else range(1, min(m.experts, 64) + 1):
+    for shards in [wish["shards"]] if wish["shards"] else range(1, min(parts(m, wish), 64) + 1):
         b = shard_bytes(m, wish, shards)
         limit = wish["pod"].get("resources", {}).get("limits", {}).get("memory")
         if limit and quantity(limit) < host_bytes(b, wish):

@@ -9,11 +9,12 @@ mod fit;
 pub mod revision;
 pub mod shown;
 pub mod speed;
+mod stages;
 mod words;
 
 use shoal_proto::placement::Placement;
 
-pub use self::bytes::ShardBytes;
+pub use self::bytes::{ShardBytes, ShardLoad};
 pub use self::decide::{plan, replan};
 pub use self::revision::{Revision, RevisionError};
 pub use self::shown::Shown;
@@ -41,8 +42,10 @@ pub struct Layout {
     pub shards: u32,
     /// What a shard runs on, e.g. `CPU` or `nvidia.com/gpu`; with the product where nodes offer several.
     pub device: String,
-    /// Who owns which expert; without a shape undecided: then the workers divide the experts evenly.
+    /// Who owns which experts or layers; without a shape undecided: then the workers divide them evenly.
     pub placement: Option<Placement>,
+    /// Part of the largest shard; `None` without a shape.
+    pub load: Option<ShardLoad>,
     /// Bytes of the largest shard; `None` without a shape.
     pub bytes: Option<ShardBytes>,
     /// What a group is expected to do; `None` where a device's speed or the shape is unknown.

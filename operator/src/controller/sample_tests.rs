@@ -95,6 +95,20 @@ fn the_pods_services_and_secret_of_the_tiny_model_are_these() {
 }
 
 #[test]
+fn of_a_pipeline_the_service_selects_the_first_stage_of_every_group() {
+    let spec = sample("tiny-pipeline-cpu.yaml");
+    let revision = Revision::decide(&spec, &plan(&spec, &fleet()), "worker").unwrap();
+    let group = build::group(&revision, GroupId { index: GroupIndex(0), epoch: Epoch(1) });
+    let service = build::services(&spec.owner, false).client;
+    let selector = service.spec.unwrap().selector.unwrap();
+    let selected = |pod: &k8s_openapi::api::core::v1::Pod| {
+        let labels = pod.metadata.labels.as_ref().unwrap();
+        selector.iter().all(|(key, value)| labels.get(key) == Some(value))
+    };
+    assert_eq!(group.pods.iter().map(selected).collect::<Vec<_>>(), [true, false, false]);
+}
+
+#[test]
 fn a_revision_read_back_from_the_status_builds_the_same_pods() {
     let spec = sample("tiny-cpu.yaml");
     let revision = Revision::decide(&spec, &plan(&spec, &fleet()), "worker").unwrap();

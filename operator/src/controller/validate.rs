@@ -120,13 +120,15 @@ pub enum Rejection {
         /// Tokens that the model knows.
         max: u32,
     },
-    /// More shards than experts.
-    #[error("spec.sharding.shards is {shards}; the model has only {experts} experts to divide")]
+    /// More shards than there are experts, or layers.
+    #[error("spec.sharding.shards is {shards}; the model has only {parts} {what} to divide")]
     TooManyShards {
         /// Shards asked for.
         shards: u32,
-        /// Experts of one layer.
-        experts: u32,
+        /// `experts` or `layers`.
+        what: &'static str,
+        /// How many there are.
+        parts: u32,
     },
     /// A part of `spec.pod` that no pod may have.
     #[error("spec.pod.{field}: {problem}")]
@@ -183,8 +185,10 @@ pub fn validate_spec(
     let shape = spec.model.shape.clone().or_else(|| shape::published(&source));
     let shards = spec.sharding.as_ref().and_then(|sharding| sharding.shards).map(count);
     let context_tokens = count(spec.serving.context_tokens);
+    let strategy = spec.sharding.as_ref().map(|sharding| sharding.strategy).unwrap_or_default();
     if let Some(shape) = &shape {
-        check_shape(shape, context_tokens, shards)?;
+        check_shape(shape, context_tokens)?;
+        check_shards(shape, strategy, shards)?;
     }
     pod::check(&spec.pod, &spec.hardware)?;
     let compact = compact(spec);
@@ -192,7 +196,6 @@ pub fn validate_spec(
         return Err(Rejection::SpecTooLarge(compact.len()));
     }
     let asked = asked(spec, restarted_at);
-    let strategy = spec.sharding.as_ref().map(|sharding| sharding.strategy).unwrap_or_default();
     let mut validated = Validated {
         owner,
         source,
@@ -227,8 +230,18 @@ fn device(hardware: &Hardware) -> Device {
     Device { backend, resource: hardware.resource_name.clone().or(default) }
 }
 
-fn check_shape(shape: &ModelShape, context_tokens: u32, shards: Option<u32>) -> Result<(), Rejection> {
-    let experts = count(shape.experts);
+fn check_shards(shape: &ModelShape, strategy: Strategy, shards: Option<u32>) -> Result<(), Rejection> {
+    let (what, parts) = match strategy {
+        Strategy::Experts => ("experts", count(shape.experts)),
+        Strategy::Pipeline => ("layers", count(shape.layers)),
+    };
+    match shards {
+        Some(shards) if shards > parts => Err(Rejection::TooManyShards { shards, what, parts }),
+        _ => Ok(()),
+    }
+}
+
+fn check_shape(shape: &ModelShape, context_tokens: u32) -> Result<(), Rejection> {
     let all = i128::from(shape.expert_bytes) * i128::from(shape.experts) * i128::from(shape.moe_layers);
     if all > 1 << 52 {
         return Err(Rejection::Shape(format!("{all} bytes of experts; at most 2^52 are allowed")));
@@ -242,10 +255,7 @@ fn check_shape(shape: &ModelShape, context_tokens: u32, shards: Option<u32>) -> 
     if context_tokens > max {
         return Err(Rejection::ContextTooLong { asked: context_tokens, max });
     }
-    match shards {
-        Some(shards) if shards > experts => Err(Rejection::TooManyShards { shards, experts }),
-        _ => Ok(()),
-    }
+    Ok(())
 }
 
 /// Without what never changes a pod (replicas, rollout, headless) and what was already turned into a plan (shape).
@@ -272,8 +282,6 @@ fn not_yet(validated: &Validated) -> Option<Rejection> {
     let backend = validated.device.backend;
     let missing = if backend != Backend::CPU {
         format!("hardware.backend {backend:?} is not supported yet; supported: CPU")
-    } else if validated.strategy != Strategy::Experts {
-        format!("sharding.strategy {:?} is not supported yet; supported: Experts", validated.strategy)
     } else if !validated.source.is_mounted() {
         let scheme = validated.source.scheme();
         format!("model source {scheme}:// is not supported yet; supported: file://, pvc://, oci://")

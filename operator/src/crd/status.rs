@@ -96,6 +96,9 @@ pub struct LayoutStatus {
     pub device: String,
     /// Experts of one layer on the largest shard; 0 if unknown.
     pub experts_per_shard: i32,
+    /// Layers on the largest shard; 0 if unknown.
+    #[serde(default)]
+    pub layers_per_shard: i32,
     /// Bytes that the largest shard needs; 0 if unknown.
     pub shard_bytes: i64,
     /// Tokens per second of one group when all its sequences decode, by a roofline model; 0 if unknown.

@@ -68,7 +68,7 @@ fn planned(model: &Path, shards: u32, (sequences, context): (u32, u32)) -> Resul
     }))?;
     let spec = validate(&object)?;
     let shape = folder::shape(model)?;
-    Ok(ShardBytes::of(&shape, &spec, ShardLoad::even(shape.experts.unsigned_abs().into(), shards)))
+    Ok(ShardBytes::of(&shape, &spec, ShardLoad::largest(&shape, &spec, shards)))
 }
 
 /// Of every shard: how much more than planned it takes, in percent of the plan.

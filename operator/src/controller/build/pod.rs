@@ -15,6 +15,7 @@ use kube::api::ObjectMeta;
 use super::{common_labels, has_peers, owner_reference, pod_name, secret};
 use crate::controller::plan::Revision;
 use crate::controller::validate::ModelSource;
+use crate::crd::Strategy;
 use crate::names::{GroupId, Rank, label};
 
 const MODEL_VOLUME: &str = "model";
@@ -71,6 +72,8 @@ pub(super) fn pod(revision: &Revision, group: GroupId, rank: Rank) -> Pod {
 
 /// Labels of the user, then ours: ours win.
 fn labels(revision: &Revision, group: GroupId, rank: Rank) -> BTreeMap<String, String> {
+    // Of a pipeline the first stage alone takes requests.
+    let accepts = revision.spec.strategy == Strategy::Experts || rank.0 == 0;
     let mut labels = revision.spec.pod.labels.clone();
     labels.extend(common_labels(&revision.spec.owner));
     labels.extend([
@@ -78,7 +81,7 @@ fn labels(revision: &Revision, group: GroupId, rank: Rank) -> BTreeMap<String, S
         (label::GROUP.to_owned(), group.index.to_string()),
         (label::EPOCH.to_owned(), group.epoch.to_string()),
         (label::RANK.to_owned(), rank.to_string()),
-        (label::ACCEPTS.to_owned(), "true".to_owned()),
+        (label::ACCEPTS.to_owned(), accepts.to_string()),
     ]);
     labels
 }

@@ -10,6 +10,8 @@ use k8s_openapi::api::core::v1::{Pod, PodSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource;
 use serde::Deserialize;
+use shoal_proto::placement::Placement;
+use shoal_proto::shard::Strategy;
 
 use super::{ModelKey, View};
 use crate::controller::rollout::{LossReason, Shard};
@@ -63,7 +65,8 @@ impl From<Pod> for PodView {
         let controller = owners.into_iter().find(|owner| owner.controller == Some(true)).map(|owner| owner.uid);
         let ending = metadata.deletion_timestamp.is_some();
         let place = metadata.name.as_deref().and_then(|name| place(name, &labels, pod.spec.as_ref()));
-        let altered = place.as_ref().and_then(|place| altered(place, &labels)).filter(|_| !ending);
+        let accepts = place.as_ref().is_none_or(|place| place.rank == 0) || !pod.spec.as_ref().is_some_and(is_stage);
+        let altered = place.as_ref().and_then(|place| altered(place, accepts, &labels)).filter(|_| !ending);
         let view = Self {
             model: labels.get(label::MODEL).cloned(),
             controller,
@@ -96,13 +99,13 @@ fn place(name: &str, labels: &BTreeMap<String, String>, spec: Option<&PodSpec>) 
 }
 
 /// How the labels differ from those that a pod of that place was made with. Whether the revision does, only its group knows.
-fn altered(place: &Place, labels: &BTreeMap<String, String>) -> Option<String> {
+fn altered(place: &Place, accepts: bool, labels: &BTreeMap<String, String>) -> Option<String> {
     let Place { index, epoch, rank, .. } = place;
     let made = [
         (label::GROUP, index.to_string()),
         (label::EPOCH, epoch.to_string()),
         (label::RANK, rank.to_string()),
-        (label::ACCEPTS, "true".to_owned()),
+        (label::ACCEPTS, accepts.to_string()),
     ];
     let (key, was) = made.into_iter().find(|(key, was)| labels.get(*key) != Some(was))?;
     Some(match labels.get(key) {
@@ -113,8 +116,18 @@ fn altered(place: &Place, labels: &BTreeMap<String, String>) -> Option<String> {
 
 /// The value after `--size`.
 fn size(spec: &PodSpec) -> Option<u32> {
+    value_after(spec, "--size")?.parse().ok()
+}
+
+/// Whether the pod is one stage of a pipeline: of those only the first takes requests.
+fn is_stage(spec: &PodSpec) -> bool {
+    let placement = value_after(spec, "--placement").and_then(|text| Placement::from_base64(text).ok());
+    placement.is_some_and(|placement| placement.strategy() == Strategy::Pipeline)
+}
+
+fn value_after<'a>(spec: &'a PodSpec, flag: &str) -> Option<&'a str> {
     let args = spec.containers.first()?.args.as_ref()?;
-    args.iter().skip_while(|arg| *arg != "--size").nth(1)?.parse().ok()
+    args.iter().skip_while(|arg| *arg != flag).nth(1).map(String::as_str)
 }
 
 impl PodView {

@@ -2,8 +2,9 @@
 //!
 //! Never compares with nodes.
 
+use super::stages;
 use crate::controller::validate::Validated;
-use crate::crd::{Backend, ModelShape, WeightFormat};
+use crate::crd::{Backend, ModelShape, Strategy, WeightFormat};
 
 /// Rows that one step computes at most; the worker's limit.
 pub const TOKEN_BUDGET: u64 = 512;
@@ -25,7 +26,8 @@ pub struct ShardBytes {
     pub experts: u64,
     /// Its share of the sequences × their context.
     pub kv: u64,
-    /// Rows to and sums from every other shard, and one frame of a peer's rows under way through the experts.
+    /// Rows to and sums from every other shard, and one frame of a peer's rows under way through the experts; of a
+    /// stage, the rows that come in and those that go out.
     pub receive: u64,
     /// Rows of its own steps, with logits.
     pub activations: u64,
@@ -35,36 +37,54 @@ pub struct ShardBytes {
     pub on_device: bool,
 }
 
-/// What the bytes of a shard depend on beside the model.
+/// The part of a model that the largest shard of a group has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ShardLoad {
+    /// Along what the model is cut.
+    pub strategy: Strategy,
     /// Shards of the group.
     pub shards: u64,
     /// Experts of one layer on this shard.
     pub experts: u64,
+    /// Layers on this shard.
+    pub layers: u64,
+    /// Whether a stage holds the embedding or the head; a shard that is no stage holds both.
+    pub table: bool,
 }
 
 impl ShardLoad {
-    /// The largest shard when `experts` are divided evenly.
+    /// The largest shard: when the experts are divided evenly, or the layers so that this is smallest.
     #[must_use]
-    pub fn even(experts: u64, shards: u32) -> Self {
+    pub fn largest(shape: &ModelShape, spec: &Validated, shards: u32) -> Self {
+        let (strategy, experts) = (spec.strategy, positive(shape.experts));
+        if strategy == Strategy::Pipeline {
+            return stages::largest(shape, spec, shards);
+        }
         let shards = u64::from(shards.max(1));
-        Self { shards, experts: experts.div_ceil(shards) }
+        Self { strategy, shards, experts: experts.div_ceil(shards), layers: positive(shape.layers), table: true }
+    }
+
+    /// The layers with experts among them: of a stage, as many as it can have.
+    pub(super) fn moe_layers(self, sizes: &Sizes) -> u64 {
+        sizes.moe_layers.min(self.layers)
     }
 }
 
 impl ShardBytes {
-    /// Counts the bytes of a shard that owns `load.experts` experts of every layer.
+    /// Counts the bytes of a shard that owns `load.experts` experts of each of `load.layers` layers.
+    ///
+    /// Of a stage they are an upper bound: the shape says only what all layers hold together, so every layer counts as
+    /// one with experts, and the dense part without one table as spread evenly over the layers.
     #[must_use]
     pub fn of(shape: &ModelShape, spec: &Validated, load: ShardLoad) -> Self {
         let sizes = Sizes::of(shape);
         let sequences = own_sequences(spec, load);
         let tokens = u64::from(spec.context_tokens).next_multiple_of(BLOCK_TOKENS);
         Self {
-            dense: shape.dense_bytes.unsigned_abs(),
-            experts: product([sizes.moe_layers, shape.expert_bytes.unsigned_abs(), load.experts]),
-            kv: product([sequences, tokens, sizes.layers, sizes.kv, kv_bytes(spec)]),
-            receive: sizes.receive(load.shards),
+            dense: dense(shape, &sizes, load),
+            experts: product([load.moe_layers(&sizes), shape.expert_bytes.unsigned_abs(), load.experts]),
+            kv: product([sequences, tokens, load.layers, sizes.kv, kv_bytes(spec)]),
+            receive: sizes.receive(load),
             activations: sizes.activations(sequences.min(TOKEN_BUDGET)),
             margin: MARGIN,
             on_device: spec.device.backend != Backend::CPU,
@@ -103,9 +123,30 @@ impl ShardBytes {
     }
 }
 
-/// Sequences of one shard at once.
+/// Sequences whose cache one shard holds: its share, or all of them where every stage sees every sequence.
 pub(super) fn own_sequences(spec: &Validated, load: ShardLoad) -> u64 {
-    u64::from(spec.max_concurrent_sequences).div_ceil(load.shards)
+    let all = u64::from(spec.max_concurrent_sequences);
+    match load.strategy {
+        Strategy::Experts => all.div_ceil(load.shards),
+        Strategy::Pipeline => all,
+    }
+}
+
+/// Everything but the routed experts that the shard holds.
+pub(super) fn dense(shape: &ModelShape, sizes: &Sizes, load: ShardLoad) -> u64 {
+    let all = shape.dense_bytes.unsigned_abs();
+    if load.layers >= sizes.layers {
+        return all;
+    }
+    let table = table(shape, sizes);
+    let layers = product([(all - table).div_ceil(sizes.layers.max(1)), load.layers]);
+    if load.table { layers.saturating_add(table) } else { layers }
+}
+
+/// The embedding, or a head of its size.
+fn table(shape: &ModelShape, sizes: &Sizes) -> u64 {
+    let bytes = product([sizes.vocabulary, sizes.hidden, dense_bytes_of_32(shape.weights)]) / 32;
+    bytes.min(shape.dense_bytes.unsigned_abs())
 }
 
 /// Exact numerics cache F32; a device's default is BF16.
@@ -155,11 +196,15 @@ impl Sizes {
     }
 
     /// For each peer a step's rows and as many sums as they can have; one frame of a peer's rows with its experts' work.
-    fn receive(&self, shards: u64) -> u64 {
+    /// Of a stage: a step's rows as they come in and as they go out.
+    fn receive(&self, load: ShardLoad) -> u64 {
+        if load.strategy == Strategy::Pipeline {
+            return if load.shards > 1 { product([2, TOKEN_BUDGET, self.hidden, WORD]) } else { 0 };
+        }
         let row = (1 + self.chosen) * self.hidden + 4 * self.chosen + 3;
         let served = row + self.chosen * (self.hidden + self.width);
         let frame_rows = (FRAME_BYTES / (4 * self.hidden + 10 * self.chosen + 10)).max(1);
-        let peers = shards.saturating_sub(1);
+        let peers = load.shards.saturating_sub(1);
         let frame = if peers > 0 { product([frame_rows, served, WORD]) } else { 0 };
         product([peers, TOKEN_BUDGET, row, WORD]).saturating_add(frame)
     }
@@ -173,6 +218,11 @@ pub(super) fn bytes_of_32(format: WeightFormat) -> u64 {
         WeightFormat::FP8 => 32,
         WeightFormat::MXFP4 => 17,
     }
+}
+
+/// Bytes of 32 numbers of the dense part, which MXFP4 leaves as it was.
+pub(super) fn dense_bytes_of_32(format: WeightFormat) -> u64 {
+    if format == WeightFormat::MXFP4 { 64 } else { bytes_of_32(format) }
 }
 
 /// The schema bounds every size of a shape from below by 1.

@@ -6,9 +6,10 @@ use super::ShardBytes;
 use super::bytes::ShardLoad;
 use super::fit::{self, Ask, Pool};
 use super::speed::Score;
+use super::stages;
 use crate::controller::validate::Validated;
-use crate::crd::ModelShape;
-use shoal_proto::placement::MAX_SHARDS;
+use crate::crd::{ModelShape, Strategy};
+use shoal_proto::placement::{MAX_SHARDS, Placement};
 
 /// A layout that nodes hold when empty.
 #[derive(Debug, Clone, PartialEq)]
@@ -29,14 +30,32 @@ pub(super) struct Choice<'a> {
 }
 
 impl Choice<'_> {
-    /// As many as there are experts to divide.
+    /// As many as there are experts, or layers, to divide.
     pub(super) fn most(&self) -> u32 {
         let limit = u32::try_from(MAX_SHARDS).unwrap_or(u32::MAX);
-        u32::try_from(self.shape.experts).unwrap_or(1).clamp(1, limit)
+        self.parts().clamp(1, limit)
+    }
+
+    /// What there is to divide.
+    pub(super) fn parts(&self) -> u32 {
+        let parts = match self.spec.strategy {
+            Strategy::Experts => self.shape.experts,
+            Strategy::Pipeline => self.shape.layers,
+        };
+        parts.unsigned_abs()
+    }
+
+    /// Who has which part; `None` when there are more shards than parts.
+    pub(super) fn placement(&self, shards: u32) -> Option<Placement> {
+        let count = usize::try_from(shards).ok()?;
+        match self.spec.strategy {
+            Strategy::Experts => Placement::even(self.parts(), count).ok(),
+            Strategy::Pipeline => stages::placement(self.shape, self.spec, shards),
+        }
     }
 
     pub(super) fn load(&self, shards: u32) -> ShardLoad {
-        ShardLoad::even(u64::from(self.shape.experts.unsigned_abs()), shards)
+        ShardLoad::largest(self.shape, self.spec, shards)
     }
 
     pub(super) fn bytes(&self, shards: u32) -> ShardBytes {

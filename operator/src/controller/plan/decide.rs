@@ -10,7 +10,7 @@ use super::shown::{Settled, settle};
 use super::speed::{self, Prediction};
 use super::{Layout, Plan, PlanReason, Shown, Verdict, words};
 use crate::controller::validate::{Device, Validated};
-use crate::crd::{Backend, ModelShape};
+use crate::crd::{Backend, ModelShape, Strategy};
 use crate::inventory::{Inventory, NodeCapacity};
 
 /// How many layouts with fewer shards are told, and how many that fit too.
@@ -45,7 +45,8 @@ fn without_shape(spec: &Validated) -> Plan {
             Some(Layout {
                 shards,
                 device,
-                placement: Placement::undecided(shards as usize).ok(),
+                placement: undecided(spec.strategy, shards),
+                load: None,
                 bytes: None,
                 prediction: None,
             }),
@@ -61,6 +62,15 @@ fn without_shape(spec: &Validated) -> Plan {
         ),
     };
     Plan { verdict: Verdict { reason, message }, layout, arithmetic: vec![], rejected: vec![], better: None }
+}
+
+/// The workers divide evenly what they find.
+fn undecided(strategy: Strategy, shards: u32) -> Option<Placement> {
+    let count = usize::try_from(shards).ok()?;
+    match strategy {
+        Strategy::Experts => Placement::undecided(count).ok(),
+        Strategy::Pipeline => Placement::undecided_pipeline(count).ok(),
+    }
 }
 
 /// Without nodes nothing is compared.
@@ -80,13 +90,12 @@ fn show(
     verdict: Verdict,
 ) -> Plan {
     let Choice { shape, spec, .. } = *choice;
-    let count = usize::try_from(shards).unwrap_or(usize::MAX);
-    let placement = Placement::even(shape.experts.unsigned_abs(), count).ok();
+    let placement = choice.placement(shards);
     let (load, bytes) = (choice.load(shards), choice.bytes(shards));
     let mut arithmetic = words::arithmetic(shape, spec, load, &bytes);
     arithmetic.extend(words::speed(shape, spec, load, prediction.as_ref()));
     let device = words::device_of(&spec.device, product);
-    let layout = Layout { shards, device, placement, bytes: Some(bytes), prediction };
+    let layout = Layout { shards, device, placement, load: Some(load), bytes: Some(bytes), prediction };
     Plan { verdict, layout: Some(layout), arithmetic, rejected: vec![], better: None }
 }
 

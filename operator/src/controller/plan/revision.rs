@@ -18,7 +18,7 @@ pub struct Revision {
     pub image: String,
     /// Shards of one group, 1 to 64.
     pub shards: u32,
-    /// Who owns which expert; `None`: every worker divides the experts evenly.
+    /// Who owns which experts or layers; `None`: the workers divide them evenly.
     pub placement: Option<Placement>,
     /// Memory of one shard in bytes; `None` if unknown.
     pub shard_bytes: Option<u64>,

@@ -3,9 +3,9 @@
 //! docs/planner.md derives every formula and names the source of every constant. Predicts, never measures; ignores
 //! prefill, sampling and what overlaps.
 
-use super::bytes::{ShardLoad, Sizes, bytes_of_32, kv_bytes, own_sequences};
+use super::bytes::{self, ShardLoad, Sizes, bytes_of_32, dense_bytes_of_32, kv_bytes, own_sequences};
 use crate::controller::validate::Validated;
-use crate::crd::{Backend, ModelShape, WeightFormat};
+use crate::crd::{Backend, ModelShape, Strategy};
 use crate::inventory::{Speed, quantity};
 
 /// Bytes per second between two shards: 25 Gbit/s Ethernet.
@@ -26,6 +26,8 @@ const COST_UNIT: f64 = 1e12;
 pub struct Prediction {
     /// Tokens of the whole group per second.
     pub tokens_per_second: f64,
+    /// Rows of one step; of a pipeline, on average, as many steps are under way as it has stages.
+    pub rows: f64,
     /// Experts of one layer that a step touches on the largest shard.
     pub touched: f64,
     /// Weights and cache that the largest shard reads in a step, in bytes.
@@ -77,6 +79,36 @@ impl Prediction {
     /// One step of `spec.max_concurrent_sequences` rows on shards like the largest, all on `device`.
     #[must_use]
     pub fn of(shape: &ModelShape, spec: &Validated, load: ShardLoad, device: Speed) -> Self {
+        match load.strategy {
+            Strategy::Experts => Self::of_experts(shape, spec, load, device),
+            Strategy::Pipeline => Self::of_pipeline(shape, spec, load, device),
+        }
+    }
+
+    /// The rows are divided into as many steps as there are stages, each in another stage: a token needs every stage once.
+    fn of_pipeline(shape: &ModelShape, spec: &Validated, load: ShardLoad, device: Speed) -> Self {
+        let sizes = Sizes::of(shape);
+        let (all_rows, stages) = (f64::from(spec.max_concurrent_sequences), load.shards as f64);
+        let rows = all_rows / stages.min(all_rows).max(1.0);
+        let (all, chosen, moe) = (sizes.experts as f64, sizes.chosen as f64, load.moe_layers(&sizes) as f64);
+        let touched = all * (1.0 - (1.0 - chosen / all).powf(rows));
+        let cached = rows * f64::from(spec.context_tokens) / 2.0 * (load.layers * sizes.kv * kv_bytes(spec)) as f64;
+        let (dense, expert) = (bytes::dense(shape, &sizes, load) as f64, shape.expert_bytes as f64);
+        let bytes = dense + moe * touched * expert + cached;
+        let dense_weights = dense * 32.0 / dense_bytes_of_32(shape.weights) as f64;
+        let expert_weights = expert * 32.0 / bytes_of_32(shape.weights) as f64;
+        let flops = 2.0 * rows * (dense_weights + chosen * moe * expert_weights);
+        let (peers, exchange) = if stages > 1.0 {
+            (1.0, rows * 4.0 * sizes.hidden as f64 / NETWORK_BYTES + EXCHANGE_SECONDS / 2.0)
+        } else {
+            (0.0, 0.0)
+        };
+        let local = (bytes / device.bandwidth.max(1) as f64).max(flops / device.flops.max(1) as f64);
+        let tokens_per_second = all_rows / (stages * (local + exchange));
+        Self { tokens_per_second, rows, touched, bytes, flops, peers, local, exchange, device }
+    }
+
+    fn of_experts(shape: &ModelShape, spec: &Validated, load: ShardLoad, device: Speed) -> Self {
         let sizes = Sizes::of(shape);
         let rows = f64::from(spec.max_concurrent_sequences);
         let own = own_sequences(spec, load) as f64;
@@ -96,7 +128,7 @@ impl Prediction {
         let exchange = if others > 0.0 { moe * (sent / NETWORK_BYTES + EXCHANGE_SECONDS) } else { 0.0 };
         let local = (bytes / device.bandwidth.max(1) as f64).max(flops / device.flops.max(1) as f64);
         let tokens_per_second = rows / (local + exchange);
-        Self { tokens_per_second, touched, bytes, flops, peers, local, exchange, device }
+        Self { tokens_per_second, rows, touched, bytes, flops, peers, local, exchange, device }
     }
 }
 
@@ -112,11 +144,6 @@ pub(super) fn of_cpu(spec: &Validated) -> Speed {
 /// What is assumed where there is no node to look at: a CPU is known, a device is not.
 pub(super) fn unseen(spec: &Validated) -> Option<Speed> {
     (spec.device.backend == Backend::CPU).then(|| of_cpu(spec))
-}
-
-/// Bytes of 32 numbers of the dense part.
-fn dense_bytes_of_32(format: WeightFormat) -> u64 {
-    if format == WeightFormat::MXFP4 { 64 } else { bytes_of_32(format) }
 }
 
 #[cfg(test)]

@@ -46,8 +46,8 @@ fn accelerator(count: u64, gib: u64) -> Accelerator {
 #[test]
 fn the_bytes_of_a_shard_are_those_counted_by_hand() {
     let spec = lite(Backend::CPU, Some(4));
-    let load = ShardLoad { shards: 4, experts: 16 };
-    let bytes = ShardBytes::of(spec.shape.as_ref().unwrap(), &spec, load);
+    let shape = spec.shape.as_ref().unwrap();
+    let bytes = ShardBytes::of(shape, &spec, ShardLoad::largest(shape, &spec, 4));
     // Embedding and head, the last norm, 27 attentions with norms, one dense FFN, 26 routers and shared experts.
     let dense = 2 * (419_430_400 + 2048 + 27 * 13_767_168 + 67_239_936 + 26 * (131_072 + 17_301_504));
     // Queries with their absorbed halves, output, cache row; gate and up of the dense and the shared FFN; six experts.
@@ -315,7 +315,7 @@ proptest! {
         let mut spec = lite(Backend::CPU, None);
         spec.max_concurrent_sequences = sequences;
         let shape = spec.shape.clone().unwrap();
-        let of = |shards: u64| ShardBytes::of(&shape, &spec, ShardLoad::even(64, u32::try_from(shards).unwrap()));
+        let of = |shards: u64| ShardBytes::of(&shape, &spec, ShardLoad::largest(&shape, &spec, u32::try_from(shards).unwrap()));
         let (one, next) = (of(shards), of(shards + 1));
         prop_assert!(next.experts <= one.experts && next.kv <= one.kv && next.activations <= one.activations);
         prop_assert!(next.receive > one.receive && next.dense == one.dense);

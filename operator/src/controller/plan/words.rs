@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::bytes::{ShardLoad, TOKEN_BUDGET, own_sequences};
+use super::bytes::{ShardLoad, Sizes, TOKEN_BUDGET, own_sequences};
 use super::fit::Away;
 use super::speed::{EXCHANGE_SECONDS, NETWORK_BYTES, Score};
 use super::{Layout, Plan, Prediction, ShardBytes};
 use crate::controller::validate::{Device, Validated};
-use crate::crd::{LayoutStatus, ModelShape, PlanStatus, RejectedLayout};
+use crate::crd::{LayoutStatus, ModelShape, PlanStatus, RejectedLayout, Strategy};
 use crate::inventory::NodeCapacity;
 
 /// Bytes in GiB with two decimals, or in MiB below one GiB.
@@ -33,11 +33,28 @@ pub(super) fn device_of(device: &Device, product: Option<&str>) -> String {
 pub(super) fn arithmetic(shape: &ModelShape, spec: &Validated, load: ShardLoad, bytes: &ShardBytes) -> Vec<String> {
     let sequences = own_sequences(spec, load);
     let cached = if bytes.on_device { "BF16" } else { "F32" };
+    let sizes = Sizes::of(shape);
+    let pipeline = load.strategy == Strategy::Pipeline;
+    let dense = if pipeline {
+        format!("dense part of {} of {} layers, and a table, at most: {}", load.layers, shape.layers, size(bytes.dense))
+    } else {
+        format!("dense part, on every shard: {}", size(bytes.dense))
+    };
+    let receive = if pipeline {
+        format!("rows in and out: 2 × {TOKEN_BUDGET} rows = {}", size(bytes.receive))
+    } else {
+        format!(
+            "receive buffers: {} peers × {TOKEN_BUDGET} rows with {} sums each, and one frame = {}",
+            load.shards - 1,
+            shape.experts_per_token,
+            size(bytes.receive)
+        )
+    };
     let mut lines = vec![
-        format!("dense part, on every shard: {}", size(bytes.dense)),
+        dense,
         format!(
             "experts: {} layers × {} of {} × {} {:?} bytes = {}",
-            shape.moe_layers,
+            load.moe_layers(&sizes),
             load.experts,
             shape.experts,
             shape.expert_bytes,
@@ -47,16 +64,11 @@ pub(super) fn arithmetic(shape: &ModelShape, spec: &Validated, load: ShardLoad, 
         format!(
             "KV: {sequences} sequences × {} tokens × {} layers × {} {cached} = {}",
             spec.context_tokens,
-            shape.layers,
+            load.layers,
             shape.kv_elements,
             size(bytes.kv)
         ),
-        format!(
-            "receive buffers: {} peers × {TOKEN_BUDGET} rows with {} sums each, and one frame = {}",
-            load.shards - 1,
-            shape.experts_per_token,
-            size(bytes.receive)
-        ),
+        receive,
         format!("activations: {TOKEN_BUDGET} rows and {sequences} rows of logits = {}", size(bytes.activations)),
         format!("margin: {}", size(bytes.margin)),
         format!("sum: {} bytes = {} a shard", bytes.total(), size(bytes.total())),
@@ -78,7 +90,7 @@ pub(super) fn speed(
         let device = device(&spec.device);
         return vec![format!("decoding: not predicted; a {device} of unknown speed is not in the GPU catalogue")];
     };
-    let rows = spec.max_concurrent_sequences;
+    let rows = count(found.rows);
     let (read, bandwidth) = (metric(found.bytes, "B"), metric(found.device.bandwidth as f64, "B/s"));
     let (work, peak) = (metric(found.flops, "FLOP"), metric(found.device.flops as f64, "FLOP/s"));
     let mut lines = vec![format!(
@@ -87,6 +99,22 @@ pub(super) fn speed(
         load.experts,
         time(found.local),
     )];
+    let step = time(found.local + found.exchange);
+    if load.strategy == Strategy::Pipeline {
+        lines.push(format!(
+            "a hop: {rows} rows × {} bytes ÷ {} + {} = {}",
+            4 * shape.hidden_size,
+            metric(NETWORK_BYTES, "B/s"),
+            time(EXCHANGE_SECONDS / 2.0),
+            time(found.exchange),
+        ));
+        let (all, stages) = (spec.max_concurrent_sequences, load.shards);
+        lines.push(format!(
+            "decoding: {all} rows ÷ ({stages} stages × {step}) = {} tokens/s a group, predicted",
+            rate(found)
+        ));
+        return lines;
+    }
     if load.shards > 1 {
         let own = own_sequences(spec, load);
         lines.push(format!(
@@ -99,9 +127,13 @@ pub(super) fn speed(
             time(found.exchange),
         ));
     }
-    let step = time(found.local + found.exchange);
     lines.push(format!("decoding: {rows} rows ÷ {step} = {} tokens/s a group, predicted", rate(found)));
     lines
+}
+
+/// A number of rows; a fraction is an average.
+fn count(rows: f64) -> String {
+    if rows.fract() == 0.0 { rows.to_string() } else { format!("{rows:.1}") }
 }
 
 /// Two decimals of the largest of the units M, G and T that leaves at least 1.
@@ -215,7 +247,7 @@ impl std::fmt::Display for Layout {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} × {}", self.shards, self.device)?;
         match &self.bytes {
-            Some(bytes) => write!(f, ", {} experts each, {}", self.experts(), size(bytes.total())),
+            Some(bytes) => write!(f, ", {}, {}", self.part(), size(bytes.total())),
             None => f.write_str(", shape unknown"),
         }
     }
@@ -225,8 +257,14 @@ impl Layout {
     /// Experts of one layer on the largest shard; 0 without a shape.
     #[must_use]
     pub fn experts(&self) -> u32 {
-        let first = self.placement.as_ref().map(|placement| placement.ranges(0));
-        first.into_iter().flatten().map(|range| range.end - range.start).sum()
+        self.load.map_or(0, |load| u32::try_from(load.experts).unwrap_or(u32::MAX))
+    }
+
+    fn part(&self) -> String {
+        match self.load {
+            Some(ShardLoad { strategy: Strategy::Pipeline, layers, .. }) => format!("{layers} layers each"),
+            _ => format!("{} experts each", self.experts()),
+        }
     }
 
     fn to_status(&self) -> LayoutStatus {
@@ -234,6 +272,7 @@ impl Layout {
             shards: i32::try_from(self.shards).unwrap_or(i32::MAX),
             device: cut(&self.device, 64),
             experts_per_shard: i32::try_from(self.experts()).unwrap_or(i32::MAX),
+            layers_per_shard: self.load.map_or(0, |load| i32::try_from(load.layers).unwrap_or(i32::MAX)),
             predicted_tokens_per_second: self.prediction.as_ref().map_or(0, |found| found.tokens_per_second as i64),
             shard_bytes: self.bytes.as_ref().map_or(0, |bytes| i64::try_from(bytes.total()).unwrap_or(i64::MAX)),
         }

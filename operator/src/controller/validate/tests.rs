@@ -63,7 +63,6 @@ fn what_is_not_built_yet_is_planned_but_not_supported() {
     let table = [
         spoiled(|o| o.spec.hardware.backend = Some(Backend::CUDA)),
         spoiled(|o| o.spec.hardware.backend = Some(Backend::WGPU)),
-        spoiled(|o| o.spec.sharding = Some(crate::crd::Sharding { strategy: Strategy::Pipeline, ..shards(2) })),
         spoiled(|o| o.spec.model.source = "hf://deepseek-ai/DeepSeek-V2-Lite".to_owned()),
     ];
     insta::assert_snapshot!(table.join("\n"));

@@ -148,3 +148,32 @@ fn a_pod_whose_labels_were_changed_is_a_lost_shard_of_the_group_that_its_name_te
     let revision = labelled(|labels| _ = labels.remove(label::REVISION)).place.unwrap();
     assert_eq!((revision.revision.as_str(), revision.index, revision.epoch, revision.rank), ("", 2, 3, 1));
 }
+
+/// The same pod as a stage of `placement`, with that label of who takes requests.
+fn stage(name: &str, accepts: &str, placement: &Placement) -> PodView {
+    let rank = &name[name.len() - 1..];
+    let labels = json!({
+        label::MODEL: "m", label::REVISION: "0123456789", label::GROUP: "2", label::EPOCH: "3", label::RANK: rank,
+        label::ACCEPTS: accepts,
+    });
+    let container = json!({"name": "worker", "args": ["--size", "2", "--placement", placement.to_base64()]});
+    let metadata = json!({"name": name, "labels": labels});
+    let pod = json!({"metadata": metadata, "spec": {"containers": [container]}, "status": {"phase": "Running"}});
+    serde_json::from_value(pod).unwrap()
+}
+
+#[test]
+fn of_a_pipeline_only_the_first_stage_is_made_to_take_requests() {
+    let (pipeline, experts) = (Placement::even_pipeline(4, 2).unwrap(), Placement::even(4, 2).unwrap());
+    let (first, second) = ("m-abcdef-g2-e3-r0", "m-abcdef-g2-e3-r1");
+    for (name, accepts, placement) in [
+        (first, "true", &pipeline),
+        (second, "false", &pipeline),
+        (first, "true", &experts),
+        (second, "true", &experts),
+    ] {
+        assert_eq!(stage(name, accepts, placement).shard, Shard::Running, "{name} {accepts}");
+        let other = if accepts == "true" { "false" } else { "true" };
+        assert_eq!(stage(name, other, placement).shard, Shard::Lost(LossReason::Altered), "{name} {other}");
+    }
+}

@@ -25,7 +25,7 @@ fn a_step_reads_the_dense_part_the_experts_it_touches_and_half_of_the_cache() {
     let spec = lite();
     let shape = spec.shape.as_ref().unwrap();
     let device = Speed { bandwidth: 1_000_000_000_000, flops: 100_000_000_000_000 };
-    let found = Prediction::of(shape, &spec, ShardLoad { shards: 4, experts: 16 }, device);
+    let found = Prediction::of(shape, &spec, ShardLoad::largest(shape, &spec, 4), device);
     // 64 rows choose 6 of 64: of 16 experts all but 16 × (58/64)^64 are touched.
     let touched = 16.0 * (1.0 - (58.0_f64 / 64.0).powi(64));
     near(found.touched, touched);
@@ -45,7 +45,8 @@ fn a_step_reads_the_dense_part_the_experts_it_touches_and_half_of_the_cache() {
 fn a_slow_processor_is_bound_by_its_operations_and_one_shard_exchanges_nothing() {
     let spec = lite();
     let device = Speed { bandwidth: 1_000_000_000_000, flops: 1_000_000_000 };
-    let found = Prediction::of(spec.shape.as_ref().unwrap(), &spec, ShardLoad { shards: 1, experts: 64 }, device);
+    let shape = spec.shape.as_ref().unwrap();
+    let found = Prediction::of(shape, &spec, ShardLoad::largest(shape, &spec, 1), device);
     near(found.local, found.flops / 1e9);
     assert_eq!((found.peers, found.exchange), (0.0, 0.0));
 }
@@ -62,7 +63,7 @@ fn a_cpu_shard_is_as_fast_as_the_cores_that_its_pod_may_use() {
 fn known_devices_come_before_unknown_ones_and_slow_ones_hold_up_a_group() {
     let spec = lite();
     let shape = spec.shape.as_ref().unwrap();
-    let load = ShardLoad { shards: 2, experts: 32 };
+    let load = ShardLoad::largest(shape, &spec, 2);
     let (slow, fast) = (Speed { bandwidth: 300, flops: 300 }, Speed { bandwidth: 3000, flops: 3000 });
     let score = |devices: &[(Option<Speed>, u64)]| Score::of(shape, &spec, load, devices);
     let (alike, mixed) = (score(&[(Some(slow), 2)]), score(&[(Some(fast), 1), (Some(slow), 1)]));
