@@ -50,7 +50,7 @@ pub fn check(outcome: Outcome, expected: &Expected, shape: &StageShape) -> Resul
     let non_finite = check_faults(&outcome.fault_row, &outcome.fault_layer, expected.rows, shape)?;
     let samples = outcome.samples.into_iter().zip(&expected.top_logprobs);
     let samples = samples.map(|(token, &top)| from_wire(token, top, shape)).collect::<Result<_, _>>()?;
-    Ok(Report { samples, non_finite, expert_pairs: 0 })
+    Ok(Report { samples, non_finite, ..Report::default() })
 }
 
 fn from_wire(token: StageToken, most: u32, shape: &StageShape) -> Result<Option<SampledToken>, FrameError> {

@@ -220,7 +220,7 @@ fn a_sample_outside_its_limits_is_refused_by_name() {
 fn report() -> Report {
     let token = SampledToken { id: 7, logprob: -0.5, top: vec![(7, -0.5), (9, -1.5)] };
     let fault = NonFinite { row: 3, layer: 3, op: "finite_check_samples" };
-    Report { samples: vec![Some(token), None], non_finite: vec![fault], expert_pairs: 0 }
+    Report { samples: vec![Some(token), None], non_finite: vec![fault], ..Report::default() }
 }
 
 #[test]
