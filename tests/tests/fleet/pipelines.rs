@@ -11,6 +11,8 @@ use shoal_tests::fleet::bits::{TokenBits, of_answer};
 use shoal_tests::fleet::fixture::{Case, FIXTURES, expected, layers, path};
 use shoal_tests::fleet::{Fleet, Spec};
 
+use crate::page;
+
 /// Fleets that run at once.
 const AT_ONCE: usize = 3;
 /// Tokens of each answer.
@@ -105,15 +107,25 @@ async fn check(reference: &Reference, placement: Placement, flags: &[&str], toke
     Ok(fleet)
 }
 
+/// A fixture's row of the page, which is written once every one of these has given the bits of one worker.
+fn row(name: &str, placements: &[Placement]) -> String {
+    let mut sizes: Vec<_> = placements.iter().map(|placement| placement.size().to_string()).collect();
+    sizes.sort_unstable();
+    sizes.dedup();
+    format!("| {name} | Pipeline | {} | {} | 0 |\n", sizes.join(", "), placements.len())
+}
+
 async fn every_pipeline_is_equal(numerics: &str) -> Result<()> {
     let mut references = Vec::new();
     for name in FIXTURES {
         references.push(reference(name, &[numerics], TOKENS).await?);
     }
     let flags = [numerics];
-    let mut runs = Vec::new();
+    let (mut runs, mut rows) = (Vec::new(), String::new());
     for reference in &references {
-        for placement in placements(layers(reference.name)?)? {
+        let placements = placements(layers(reference.name)?)?;
+        rows += &row(reference.name, &placements);
+        for placement in placements {
             runs.push(check(reference, placement, &flags, TOKENS));
         }
     }
@@ -123,6 +135,8 @@ async fn every_pipeline_is_equal(numerics: &str) -> Result<()> {
         run?;
     }
     println!("{count} pipelines gave the bits of one worker with {numerics}");
+    let head = "| fixture | strategy | workers | cuts | largest |\n|---|---|---|---|---|\n";
+    page::check(&numerics.replace("--numerics=", "pipelines-"), &[head, &rows].concat());
     Ok(())
 }
 

@@ -8,10 +8,16 @@ use super::request::{Event, Failure, FinishReason, Request, SampledToken, Submis
 use crate::backend::SampleRow;
 use crate::sampling::TokenCounts;
 
+/// Tokens of an answer for which there is room from the start.
+const AHEAD: u32 = 256;
+
 /// A request that has not ended.
 #[derive(Debug)]
 pub(super) struct Active {
+    /// Without its prompt, which is in `tokens`.
     request: Request,
+    /// Tokens of the prompt.
+    prompt: usize,
     /// Prompt, then answer.
     tokens: Vec<u32>,
     counts: Arc<TokenCounts>,
@@ -20,13 +26,22 @@ pub(super) struct Active {
 
 impl Active {
     pub(super) fn new(submission: Submission) -> Self {
-        let Submission { request, events } = submission;
+        let Submission { mut request, events } = submission;
         let counts = Arc::new(TokenCounts::of_prompt(&request.prompt));
-        Self { tokens: request.prompt.clone(), counts, request, events }
+        let prompt = request.prompt.len();
+        let mut tokens = std::mem::take(&mut request.prompt);
+        // Or the first token of the answer would double what a long prompt takes.
+        tokens.reserve_exact(request.max_tokens.min(AHEAD) as usize);
+        Self { request, prompt, tokens, counts, events }
     }
 
     pub(super) fn request(&self) -> &Request {
         &self.request
+    }
+
+    /// Tokens of the prompt.
+    pub(super) fn prompt(&self) -> usize {
+        self.prompt
     }
 
     /// The token at each of these positions; the scheduler never asks for one that is not known.
@@ -47,7 +62,7 @@ impl Active {
 
     /// Tokens of the answer so far.
     pub(super) fn generated(&self) -> u64 {
-        (self.tokens.len() - self.request.prompt.len()) as u64
+        (self.tokens.len() - self.prompt) as u64
     }
 
     /// The request leaves the queue; so many tokens of its prompt are in the cache already.
@@ -58,7 +73,7 @@ impl Active {
     /// Takes the next token and sends it; the token that the next step sees, and whether it ends the answer.
     pub(super) fn push(&mut self, token: SampledToken) -> (u32, bool) {
         let is_eos = self.request.eos.contains(&token.id);
-        let at = self.tokens.len() - self.request.prompt.len();
+        let at = self.tokens.len() - self.prompt;
         let next = self.request.script.as_ref().and_then(|script| script.get(at)).copied().unwrap_or(token.id);
         self.tokens.push(next);
         Arc::make_mut(&mut self.counts).push_generated(next);

@@ -109,7 +109,7 @@ impl Books {
     }
 
     fn is_prefill(&self, chunk: &Chunk) -> bool {
-        let prompt = self.active.get(&chunk.id).map_or(0, |active| active.request().prompt.len());
+        let prompt = self.active.get(&chunk.id).map_or(0, Active::prompt);
         (chunk.start as usize) < prompt
     }
 

@@ -5,6 +5,9 @@ use std::sync::Arc;
 use super::blocks::{BlockPool, Parent};
 use super::{Admission, End, RequestId};
 
+/// Tokens of an answer for which there is room from the start.
+const AHEAD: u32 = 256;
+
 /// ```text
 /// tokens  0 ······ computed ······ prompt + generated
 ///         in the cache     | to compute; the last one is sampled from
@@ -38,8 +41,11 @@ pub(super) struct Sequence {
 
 impl Sequence {
     pub(super) fn new(mut admission: Admission, tenant: Arc<str>, arrival: u64) -> Self {
+        let mut tokens = std::mem::take(&mut admission.prompt);
+        // Or the first token of the answer would double what a long prompt takes.
+        tokens.reserve_exact(admission.max_tokens.min(AHEAD) as usize);
         Self {
-            tokens: std::mem::take(&mut admission.prompt),
+            tokens,
             parent: Parent::Tenant(Arc::clone(&tenant)),
             admission,
             tenant,
