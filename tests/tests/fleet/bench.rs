@@ -34,7 +34,6 @@ async fn logits_of_bench_are_those_of_generate() -> Result<()> {
     for shards in ["--shards=1", "--shards=2"] {
         let order = order(shards)?;
         let run = bench::run(&order, Instant::now()).await?.remove(0);
-        ensure!(run.figures.distinct_experts_per_layer > 6.0, "three sequences choose alike: {:?}", run.figures);
         let config = std::fs::read(path(MODEL).join("config.json"))?;
         let config: serde_json::Value = serde_json::from_slice(&config)?;
         let vocabulary = u32::try_from(config["vocab_size"].as_u64().context("a size")?)?;

