@@ -10,6 +10,7 @@ pub mod logs;
 pub mod operator;
 pub mod plan;
 pub mod restart;
+mod seen;
 pub mod status;
 pub mod up;
 

@@ -109,7 +109,8 @@ impl Controller {
             Ok(model) => model,
             Err(unread) => return self.refuse(&stored, unread).await,
         };
-        // 1. dereference: from the stores, no client
+        // 1. dereference: from the stores; the client only for what no watch has shown for long
+        self.confirm(&ModelKey::of(model)).await?;
         let mut found = self.world.found(&ModelKey::of(model), Instant::now());
         found.unknown.clone_from(&stored.unknown);
         let inventory = self.world.inventory();
@@ -151,6 +152,21 @@ impl Controller {
         }
         let written = !idle || before.is_some() || after.is_some();
         Ok(if written { Ending::Applied(again) } else { Ending::Waiting(again) })
+    }
+
+    /// A pod of ours that no watch has shown for long is neither there nor gone before the server has been asked for it:
+    /// the watch of a busy server may be minutes behind, and whoever took those pods for lost would end them all.
+    async fn confirm(&self, key: &ModelKey) -> Result<(), PassError> {
+        let asked = self.world.overdue_pods(key, Instant::now());
+        let answers = apply::look(&self.client, &key.namespace, &asked).await;
+        let now = Instant::now();
+        for (pod, answer) in asked.iter().zip(answers) {
+            match answer {
+                Ok(there) => self.world.settle_pod(pod, there, now),
+                Err(problem) => return Err(PassError::Apply { problem, again: None }),
+            }
+        }
+        Ok(())
     }
 
     /// Only what makes groups needs its turn; when it is another's, the pass decides again.

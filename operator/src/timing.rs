@@ -30,7 +30,7 @@ pub struct Timing {
     pub error_first: Duration,
     /// The longest wait after a failed pass.
     pub error_cap: Duration,
-    /// How long a write of ours that no watch has shown is believed.
+    /// How long a write of ours that no watch has shown is believed before the server is asked about it.
     pub unseen: Duration,
     divisor: NonZeroU32,
 }

@@ -48,7 +48,7 @@ def stage_bytes(m, wish, layers, end, shards):
         "dense": dense if layers < m.layers else m.dense_bytes,
         "experts": min(layers, m.moe_layers) * m.experts * m.expert_bytes,
         "kv": whole["kv"] // m.layers * layers,
-        "receive": 2 * ROWS * m.hidden * 4 if shards > 1 else 0,
+        "receive": (2 + shards) * ROWS * m.hidden * 4 if shards > 1 else 0,
     }
 
 

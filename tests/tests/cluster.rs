@@ -114,6 +114,7 @@ fn main() -> anyhow::Result<ExitCode> {
             api_faults::any_error_at_any_verb_leaves_the_same_as_undisturbed,
             api_faults::while_its_calls_fail_an_object_asks_at_most_ten_times_a_second,
             api_faults::a_watch_that_ends_resumes_and_one_that_expired_lists_once,
+            api_faults::pods_that_no_watch_shows_for_long_are_asked_for_and_never_taken_for_lost,
             api_faults::a_slow_call_for_one_object_does_not_hold_up_another,
             api_faults::a_leader_that_cannot_renew_ends_and_its_successor_touches_no_pod,
             api_faults::what_a_paused_leader_still_sends_has_no_effect,

@@ -1,11 +1,12 @@
 //! The cluster that a command talks to: the current kube context, with the caller's own rights.
 
-use kube::api::{ListParams, ObjectMeta};
+use kube::api::{DynamicObject, ListParams, ObjectMeta};
 use kube::config::InferConfigError;
 use kube::core::ObjectList;
 use kube::runtime::watcher;
 use kube::{Api, Client, Config};
 
+use super::seen;
 use crate::crd::ModelDeployment;
 
 /// Names that a hint holds at most.
@@ -91,7 +92,7 @@ impl Session {
 
     /// Why `name` was not found.
     pub(super) async fn missing(&self, name: &str) -> ClusterError {
-        let hint = match list(&self.models()).await {
+        let hint = match list(&seen::stored(self.client.clone(), Some(&self.namespace))).await {
             Err(ClusterError::NotInstalled) => return ClusterError::NotInstalled,
             // Whoever may not list them gets no hint.
             Err(_) => String::new(),
@@ -102,7 +103,7 @@ impl Session {
 }
 
 /// All ModelDeployments that `api` reaches.
-pub(super) async fn list(api: &Api<ModelDeployment>) -> Result<ObjectList<ModelDeployment>, ClusterError> {
+pub(super) async fn list(api: &Api<DynamicObject>) -> Result<ObjectList<DynamicObject>, ClusterError> {
     match api.list(&ListParams::default()).await {
         Err(kube::Error::Api(status)) if status.is_not_found() => Err(ClusterError::NotInstalled),
         answer => answer.map_err(during("list ModelDeployments")),

@@ -78,7 +78,7 @@ enum Progress {
 /// Until every group is one of a revision other than `old`, which was the target when the restart was asked for.
 async fn follow(session: &Session, name: &str, old: Option<String>) -> Result<(), RestartError> {
     let mut stalled = None;
-    status::watch(session, name, |model| {
+    status::watch(session, &session.models(), name, |model: &ModelDeployment| {
         Ok(match progress(model, old.as_deref()) {
             Progress::Under(how) => (format!("{name}: {how}\n"), false),
             Progress::Done(how) => (format!("{name}: restarted; {how}\n"), true),

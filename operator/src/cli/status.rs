@@ -5,17 +5,20 @@
 mod report;
 
 use std::collections::BTreeMap;
+use std::fmt::Debug;
 use std::io::{self, Write as _};
 
 use clap::ValueEnum;
 use futures::StreamExt as _;
 use jiff::Timestamp;
-use kube::Api;
+use kube::api::DynamicObject;
 use kube::runtime::{WatchStreamExt as _, watcher};
+use kube::{Api, Resource};
+use serde::de::DeserializeOwned;
 
 use self::report::Table;
-use super::cluster::{ClusterError, Scope, Session, list, or_go_on};
-use crate::crd::ModelDeployment;
+use super::cluster::{ClusterError, Scope, Session, during, list, or_go_on};
+use super::seen::{self, Seen};
 use crate::manifest;
 
 /// Shows what models are doing, and why.
@@ -71,14 +74,18 @@ pub enum StatusError {
 pub async fn run(args: StatusArgs) -> Result<(), StatusError> {
     let session = Session::open(&args.scope).await?;
     let Some(name) = &args.name else {
-        let api = if args.all_namespaces { Api::all(session.client.clone()) } else { session.models() };
+        let namespace = (!args.all_namespaces).then_some(session.namespace.as_str());
+        let api = seen::stored(session.client.clone(), namespace);
         let table = Table::new(args.all_namespaces);
         return if args.watch { watch_all(api, table, args.output).await } else { all(&api, table, args.output).await };
     };
+    let api = seen::stored(session.client.clone(), Some(&session.namespace));
     if args.watch {
-        return watch(&session, name, |model| show(model, args.output, true).map(|text| (text, false))).await;
+        return watch(&session, &api, name, |object| show(object, args.output, true).map(|text| (text, false))).await;
     }
-    say(&show(&session.model(name).await?, args.output, false)?)
+    let found = api.get_opt(name).await.map_err(during("read the ModelDeployment"))?;
+    let Some(object) = found else { return Err(session.missing(name).await.into()) };
+    say(&show(&object, args.output, false)?)
 }
 
 fn say(text: &str) -> Result<(), StatusError> {
@@ -87,34 +94,45 @@ fn say(text: &str) -> Result<(), StatusError> {
     Ok(out.flush()?)
 }
 
-async fn all(api: &Api<ModelDeployment>, mut table: Table, output: Output) -> Result<(), StatusError> {
+async fn all(api: &Api<DynamicObject>, mut table: Table, output: Output) -> Result<(), StatusError> {
     let list = list(api).await?;
     say(&match output {
-        Output::Table => table.whole(&list.items, Timestamp::now()),
+        Output::Table => table.whole(&seen(&list.items)?, Timestamp::now()),
         Output::Json => serde_json::to_string_pretty(&list)? + "\n",
         Output::Yaml => manifest::to_yaml(&list)?,
     })
 }
 
+fn seen(objects: &[DynamicObject]) -> Result<Vec<Seen>, ClusterError> {
+    objects.iter().map(Seen::of).collect()
+}
+
 /// One object; `again`: others follow, so each must be seen to end.
-fn show(model: &ModelDeployment, output: Output, again: bool) -> Result<String, StatusError> {
+fn show(object: &DynamicObject, output: Output, again: bool) -> Result<String, StatusError> {
     Ok(match output {
-        Output::Table => report::report(model, Timestamp::now()) + if again { "\n" } else { "" },
-        Output::Json if again => serde_json::to_string(model)? + "\n",
-        Output::Json => serde_json::to_string_pretty(model)? + "\n",
-        Output::Yaml => (if again { "---\n" } else { "" }).to_owned() + &manifest::to_yaml(model)?,
+        Output::Table => report::report(&Seen::of(object)?, Timestamp::now()) + if again { "\n" } else { "" },
+        Output::Json if again => serde_json::to_string(object)? + "\n",
+        Output::Json => serde_json::to_string_pretty(object)? + "\n",
+        Output::Yaml => (if again { "---\n" } else { "" }).to_owned() + &manifest::to_yaml(object)?,
     })
 }
 
 /// Says what `text` makes of the object whenever that changes, until it says that it is done, the object is deleted,
 /// or the caller interrupts.
-pub(super) async fn watch(
+pub(super) async fn watch<K>(
     session: &Session,
+    api: &Api<K>,
     name: &str,
-    mut text: impl FnMut(&ModelDeployment) -> Result<(String, bool), StatusError>,
-) -> Result<(), StatusError> {
-    session.model(name).await?;
-    let mut changes = std::pin::pin!(watcher::watch_object(session.models(), name).default_backoff());
+    mut text: impl FnMut(&K) -> Result<(String, bool), StatusError>,
+) -> Result<(), StatusError>
+where
+    K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
+{
+    let found = api.get_metadata_opt(name).await.map_err(during("read the ModelDeployment"))?;
+    if found.is_none() {
+        return Err(session.missing(name).await.into());
+    }
+    let mut changes = std::pin::pin!(watcher::watch_object(api.clone(), name).default_backoff());
     let mut said = String::new();
     while let Some(change) = changes.next().await {
         let Some(model) = or_go_on(change, "the ModelDeployment")? else { continue };
@@ -133,31 +151,32 @@ pub(super) async fn watch(
 }
 
 /// A line whenever a model changes, until the caller interrupts.
-async fn watch_all(api: Api<ModelDeployment>, mut table: Table, output: Output) -> Result<(), StatusError> {
-    let models = list(&api).await?.items;
-    let key = |model: &ModelDeployment| (model.metadata.namespace.clone(), model.metadata.name.clone());
-    let mut said: BTreeMap<_, _> = models.iter().map(|model| (key(model), model.status.clone())).collect();
+async fn watch_all(api: Api<DynamicObject>, mut table: Table, output: Output) -> Result<(), StatusError> {
+    let objects = list(&api).await?.items;
+    let key = |object: &DynamicObject| (object.metadata.namespace.clone(), object.metadata.name.clone());
+    let mut said: BTreeMap<_, _> = objects.iter().map(|object| (key(object), object.data["status"].clone())).collect();
     match output {
-        Output::Table => say(&table.whole(&models, Timestamp::now()))?,
-        _ => models.iter().try_for_each(|model| say(&show(model, output, true)?))?,
+        Output::Table => say(&table.whole(&seen(&objects)?, Timestamp::now()))?,
+        _ => objects.iter().try_for_each(|object| say(&show(object, output, true)?))?,
     }
     let mut changes = std::pin::pin!(watcher(api, watcher::Config::default()).default_backoff());
     while let Some(change) = changes.next().await {
         match or_go_on(change, "ModelDeployments")? {
-            Some(watcher::Event::Apply(model) | watcher::Event::InitApply(model)) => {
-                if said.insert(key(&model), model.status.clone()).is_some_and(|before| before == model.status) {
+            Some(watcher::Event::Apply(object) | watcher::Event::InitApply(object)) => {
+                let status = &object.data["status"];
+                if said.insert(key(&object), status.clone()).is_some_and(|before| before == *status) {
                     continue;
                 }
                 say(&if output == Output::Table {
-                    table.row(&model, Timestamp::now())
+                    table.row(&Seen::of(&object)?, Timestamp::now())
                 } else {
-                    show(&model, output, true)?
+                    show(&object, output, true)?
                 })?;
             }
-            Some(watcher::Event::Delete(model)) => {
-                said.remove(&key(&model));
+            Some(watcher::Event::Delete(object)) => {
+                said.remove(&key(&object));
                 if output == Output::Table {
-                    say(&table.gone(&model))?;
+                    say(&table.gone(&Seen::of(&object)?))?;
                 }
             }
             _ => {}

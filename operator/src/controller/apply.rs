@@ -217,6 +217,11 @@ pub async fn apply(client: &Client, namespace: &str, uid: &str, mut work: Work) 
     outcome
 }
 
+/// Asks for pods, one by one: what there is now of each, in order; after some refusals the rest is left out.
+pub async fn look(client: &Client, namespace: &str, asked: &[Arc<PodView>]) -> Vec<Result<Option<PodView>, Problem>> {
+    pods::look(client, namespace, asked).await
+}
+
 /// Writes `status` if it differs from what `stored` carries; returns the object as it is then. What this version does
 /// not know of it stays.
 ///

@@ -194,7 +194,7 @@ fn pace(groups: &BTreeMap<&'static str, i64>, took: Duration) -> Option<Duration
     let moving = all - groups.get(phase_word(GroupPhase::Ready)).copied().unwrap_or(0);
     let millis = |count: i64, each: u64| Duration::from_millis(u64::try_from(count).unwrap_or(0).saturating_mul(each));
     let large = millis(all, 1).max(took).min(Duration::from_millis(500));
-    (all > 16).then(|| large.max(millis(moving, 4)).min(Duration::from_secs(2)))
+    (all > 16).then(|| large.max(millis(moving, 8)).min(Duration::from_secs(2)))
 }
 
 /// The cause that says most.
@@ -242,7 +242,7 @@ mod tests {
         assert_eq!(pauses(1, Duration::ZERO), [None, None, Some(17), Some(100), Some(500)]);
         assert_eq!(pauses(0, Duration::from_millis(200)), [None, None, Some(200), Some(200), Some(500)]);
         assert_eq!(pauses(0, Duration::from_secs(9)), [None, None, Some(500), Some(500), Some(500)]);
-        assert_eq!(pauses(1000, Duration::ZERO), [None, None, Some(68), Some(400), Some(2000)]);
+        assert_eq!(pauses(1000, Duration::ZERO), [None, None, Some(136), Some(800), Some(2000)]);
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! A large fleet among far more pods of others: what the operator costs when there is nothing to do, and how soon a new
 //! one knows all of it.
 //!
-//! `SHOAL_BENCH_FLEET` (1,000; 0 skips the case) objects of four groups of two, and `SHOAL_BENCH_FOREIGN` (50,000) pods
-//! without our labels. A scheduling gate holds those: neither the scheduler nor a fake node ever works on them.
+//! `SHOAL_BENCH_FLEET` (1,000; 0 skips the case) objects of four groups of two, fifty in a namespace, and
+//! `SHOAL_BENCH_FOREIGN` (50,000) pods without our labels. Those wait for a scheduler that there is not: neither ours nor a
+//! fake node ever works on them.
 
 use std::time::{Duration, Instant};
 
@@ -16,7 +17,7 @@ use shoal_tests::cluster::Cluster;
 use shoal_tests::cluster::tools::kubectl;
 use shoal_tests::cluster::wait::await_value;
 
-use crate::served::{NAMESPACE, create, model, parallel};
+use crate::served::{model, parallel};
 use crate::shoal::{Running, print_calls, writes};
 use crate::table;
 
@@ -26,6 +27,8 @@ const GROUPS: usize = 4;
 const A_NODE: usize = 250;
 /// How long a settled fleet is watched.
 const SETTLED: Duration = Duration::from_secs(60);
+/// Objects of one namespace: controllers of Kubernetes compare each pod with every Service and budget beside it.
+const A_NAMESPACE: usize = 50;
 /// The namespace of everybody else's pods.
 const FOREIGN: &str = "foreign";
 
@@ -41,7 +44,7 @@ pub(crate) fn foreign() -> usize {
 
 async fn make_nodes(client: &Client) -> Result<()> {
     let nodes: Api<Node> = Api::all(client.clone());
-    let amounts = json!({"cpu": "31", "memory": "120Gi", "ephemeral-storage": "400Gi", "pods": A_NODE.to_string()});
+    let amounts = json!({"cpu": "31", "memory": "200Gi", "ephemeral-storage": "400Gi", "pods": A_NODE.to_string()});
     let node = |name: String| {
         serde_json::from_value::<Node>(json!({
             "metadata": {
@@ -65,7 +68,7 @@ async fn make_foreign(client: &Client) -> Result<()> {
     let mould: Pod = serde_json::from_value(json!({
         "metadata": {"labels": {"app": "somebody", "pod-template-hash": "6d4cf56db6"}},
         "spec": {
-            "schedulingGates": [{"name": "bench.shoal.test/held"}],
+            "schedulerName": "somebody",
             "containers": [{"name": "c", "image": "none", "resources": {"requests": {"cpu": "10m"}}}],
         },
     }))?;
@@ -83,6 +86,10 @@ async fn make_foreign(client: &Client) -> Result<()> {
     Ok(())
 }
 
+fn namespace(number: usize) -> String {
+    format!("fleet-{number}")
+}
+
 fn is_ready(model: &ModelDeployment) -> bool {
     let ready = |status: &ModelDeploymentStatus| {
         let holds = status.conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True");
@@ -92,7 +99,7 @@ fn is_ready(model: &ModelDeployment) -> bool {
 }
 
 async fn until_ready(client: &Client) -> Result<()> {
-    let models: Api<ModelDeployment> = Api::namespaced(client.clone(), NAMESPACE);
+    let models: Api<ModelDeployment> = Api::all(client.clone());
     let cached = ListParams::default().match_any();
     let began = Instant::now();
     for round in 1.. {
@@ -111,8 +118,9 @@ async fn until_ready(client: &Client) -> Result<()> {
 
 /// Which pods there are.
 async fn uids(client: &Client) -> Result<Vec<Option<String>>> {
-    let pods: Api<Pod> = Api::namespaced(client.clone(), NAMESPACE);
-    let listed = pods.list_metadata(&ListParams::default().match_any()).await?;
+    let pods: Api<Pod> = Api::all(client.clone());
+    let ours = ListParams::default().labels(shoal_operator::names::label::MODEL);
+    let listed = pods.list_metadata(&ours.match_any()).await?;
     let mut uids: Vec<_> = listed.iter().map(ResourceExt::uid).collect();
     uids.sort();
     Ok(uids)
@@ -127,9 +135,16 @@ pub(crate) async fn large_fleet() -> Result<()> {
     make_nodes(&client).await?;
     make_foreign(&client).await?;
     let operator = Running::start_and_watch().await?;
+    for number in 0..objects().div_ceil(A_NAMESPACE) {
+        kubectl(&["create", "namespace", &namespace(number)]).await?;
+    }
     let wanted = (0..objects()).map(|number| model(&format!("f{number}"), GROUPS)).collect::<Result<Vec<_>>>()?;
     let began = Instant::now();
-    create(&client, &wanted).await?;
+    let create = wanted.iter().zip(0..).map(async |(model, number)| {
+        let models: Api<ModelDeployment> = Api::namespaced(client.clone(), &namespace(number / A_NAMESPACE));
+        Ok(models.create(&PostParams::default(), model).await.map(drop)?)
+    });
+    parallel(create).await?;
     until_ready(&client).await?;
     table::shoal("fleet created at once: until all are Ready", began.elapsed().as_secs_f64(), "s");
     let (memory, processor) = operator.cost()?;

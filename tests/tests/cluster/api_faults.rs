@@ -138,6 +138,30 @@ pub(crate) async fn a_watch_that_ends_resumes_and_one_that_expired_lists_once() 
     .await
 }
 
+pub(crate) async fn pods_that_no_watch_shows_for_long_are_asked_for_and_never_taken_for_lost() -> Result<()> {
+    with_operator(Mode::Cluster, async |bench| {
+        // Far longer than an own write is believed unasked: the watch of a busy server lags like that.
+        bench.replace_operator("slow=20000 watch pods 1").await?;
+        let mark = bench.cluster.audit().mark()?;
+        bench.models().create(&PostParams::default(), &tiny(2)?).await?;
+        await_value("each of the four pods asked for twice", async || {
+            let mut calls = bench.cluster.audit().calls_since(mark, &bench.operator.user())?;
+            calls.retain(|call| (call.verb.as_str(), call.resource.as_str()) == ("get", "pods"));
+            Ok((calls.len() >= 8).then_some(()))
+        })
+        .await?;
+        let made = bench.identities("tiny").await?;
+        assert_eq!(made.len(), 4);
+        bench.ready("tiny").await?;
+        assert_eq!(bench.identities("tiny").await?, made);
+        let writes = bench.writes_since(mark)?;
+        let ended = writes.iter().filter(|call| (call.verb.as_str(), call.resource.as_str()) == ("delete", "pods"));
+        assert_eq!(ended.count(), 0);
+        Ok(())
+    })
+    .await
+}
+
 pub(crate) async fn a_slow_call_for_one_object_does_not_hold_up_another() -> Result<()> {
     with_seeds(Mode::Cluster, async |bench, mut draw| {
         // Longer than the test may take: however slow the machine, the other is not served after these.

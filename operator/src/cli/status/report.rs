@@ -6,7 +6,8 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use super::super::cluster::name;
-use crate::crd::{GroupPhase, ModelDeployment, ModelDeploymentStatus};
+use super::super::seen::Seen;
+use crate::crd::{GroupPhase, ModelDeploymentStatus};
 
 /// One line per model. Columns only grow, so that lines printed later still stand below the head.
 pub(super) struct Table {
@@ -21,20 +22,20 @@ impl Table {
     }
 
     /// The head and a line per model.
-    pub(super) fn whole(&mut self, models: &[ModelDeployment], now: Timestamp) -> String {
+    pub(super) fn whole(&mut self, models: &[Seen], now: Timestamp) -> String {
         let head = ["NAMESPACE", "NAME", "READY", "GROUPS", "AGE", "PLAN", "REASON"].map(str::to_owned);
         let rows = models.iter().map(|model| row(model, now));
         self.lines(std::iter::once(head).chain(rows).collect())
     }
 
     /// One line more.
-    pub(super) fn row(&mut self, model: &ModelDeployment, now: Timestamp) -> String {
+    pub(super) fn row(&mut self, model: &Seen, now: Timestamp) -> String {
         self.lines(vec![row(model, now)])
     }
 
     /// The last line of a model.
-    pub(super) fn gone(&mut self, model: &ModelDeployment) -> String {
-        let nothing = ModelDeployment { status: None, ..model.clone() };
+    pub(super) fn gone(&mut self, model: &Seen) -> String {
+        let nothing = Seen { status: None, ..model.clone() };
         let [namespace, name, ..] = row(&nothing, Timestamp::UNIX_EPOCH);
         let [ready, groups, age, plan] = ["False", "", "", ""].map(str::to_owned);
         self.lines(vec![[namespace, name, ready, groups, age, plan, "Deleted".to_owned()]])
@@ -47,9 +48,11 @@ impl Table {
     }
 }
 
-fn row(model: &ModelDeployment, now: Timestamp) -> [String; 7] {
+fn row(model: &Seen, now: Timestamp) -> [String; 7] {
     let status = model.status.clone().unwrap_or_default();
     let ready = condition(&status, "Ready");
+    let unread = || model.source.as_ref().err().map(|_| "NotUnderstood".to_owned());
+    let reason = ready.map(|ready| ready.reason.clone()).or_else(unread).unwrap_or_default();
     [
         model.metadata.namespace.clone().unwrap_or_default(),
         name(&model.metadata).to_owned(),
@@ -57,17 +60,22 @@ fn row(model: &ModelDeployment, now: Timestamp) -> [String; 7] {
         status.groups_ready.clone(),
         age(model, now),
         status.plan.as_ref().map(|plan| plan.summary.clone()).unwrap_or_default(),
-        ready.map(|ready| ready.reason.clone()).unwrap_or_default(),
+        reason,
     ]
 }
 
 /// Everything that is known of one model.
-pub(super) fn report(model: &ModelDeployment, now: Timestamp) -> String {
+pub(super) fn report(model: &Seen, now: Timestamp) -> String {
     let Some(status) = model.status.as_ref().filter(|status| status.is_written()) else {
-        return format!("{}: no operator has looked at it yet\n", name(&model.metadata));
+        let why = model.source.as_ref().err().map(|problem| format!("this version cannot read it: {problem}"));
+        let why = why.unwrap_or_else(|| "no operator has looked at it yet".to_owned());
+        return format!("{}: {why}\n", name(&model.metadata));
     };
     let mut text = format!("{}  {} groups ready  ", name(&model.metadata), status.groups_ready);
-    let _ = writeln!(text, "source {}  age {}", model.spec.model.source, age(model, now));
+    let _ = match &model.source {
+        Ok(source) => writeln!(text, "source {source}  age {}", age(model, now)),
+        Err(problem) => writeln!(text, "age {}\nthis version cannot read it: {problem}", age(model, now)),
+    };
     if status.observed_generation != model.metadata.generation {
         text += "the newest edit has not been looked at yet\n";
     }
@@ -141,7 +149,7 @@ fn condition<'a>(status: &'a ModelDeploymentStatus, kind: &str) -> Option<&'a Co
     status.conditions.iter().find(|condition| condition.type_ == kind)
 }
 
-fn age(model: &ModelDeployment, now: Timestamp) -> String {
+fn age(model: &Seen, now: Timestamp) -> String {
     model.metadata.creation_timestamp.as_ref().map_or_else(String::new, |created| short(now, created.0))
 }
 
@@ -184,6 +192,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::crd::ModelDeployment;
 
     fn model() -> ModelDeployment {
         let condition = |kind: &str, reason: &str| json!({"type": kind, "status": "False", "reason": reason, "message": "why", "lastTransitionTime": "2026-01-01T00:00:00Z"});
@@ -209,7 +218,7 @@ mod tests {
     fn a_model_is_told_whole() {
         let now = "2026-01-01T00:10:00Z".parse().unwrap();
         assert_eq!(
-            report(&model(), now),
+            report(&Seen::from(&model()), now),
             "tiny  1/2 groups ready  source file:///models/tiny  age 10m\n\
              the newest edit has not been looked at yet\n\
              \nplan: 2 × CPU\n  sum: 1 MiB\n  not 1 × CPU: too big\n\
@@ -226,10 +235,10 @@ mod tests {
         let now = "2026-01-01T00:10:00Z".parse().unwrap();
         let mut table = Table::new(false);
         assert_eq!(
-            table.whole(&[model()], now),
+            table.whole(&[Seen::from(&model())], now),
             "NAME  READY  GROUPS  AGE  PLAN     REASON\ntiny  False  1/2     10m  2 × CPU  Unfinished\n"
         );
-        let mut other = model();
+        let mut other = Seen::from(&model());
         other.metadata.name = Some("t".to_owned());
         assert_eq!(table.row(&other, now), "t     False  1/2     10m  2 × CPU  Unfinished\n");
         assert_eq!(table.gone(&other), "t     False                        Deleted\n");
@@ -244,8 +253,21 @@ mod tests {
     fn a_model_that_nobody_has_looked_at_says_so() {
         let default = ModelDeploymentStatus { observed_generation: Some(-1), ..ModelDeploymentStatus::default() };
         for status in [None, Some(default)] {
-            let unseen = ModelDeployment { status, ..model() };
+            let unseen = Seen { status, ..Seen::from(&model()) };
             assert_eq!(report(&unseen, Timestamp::UNIX_EPOCH), "tiny: no operator has looked at it yet\n");
         }
+    }
+
+    #[test]
+    fn of_one_that_cannot_be_read_the_status_is_told_as_far_as_it_can_be_and_why() {
+        let now = "2026-01-01T00:10:00Z".parse().unwrap();
+        let source = Err("spec.hardware.backend: \"TPU\"".to_owned());
+        let seen = Seen { source, ..Seen::from(&model()) };
+        let words = "tiny  1/2 groups ready  age 10m\nthis version cannot read it: spec.hardware.backend: \"TPU\"\n";
+        assert!(report(&seen, now).starts_with(words), "{}", report(&seen, now));
+        let blank = Seen { status: None, ..seen };
+        assert_eq!(report(&blank, now), "tiny: this version cannot read it: spec.hardware.backend: \"TPU\"\n");
+        let row = "NAME  READY    GROUPS  AGE  PLAN  REASON\ntiny  Unknown          10m        NotUnderstood\n";
+        assert_eq!(Table::new(false).whole(&[blank], now), row);
     }
 }

@@ -89,6 +89,23 @@ fn adopt(uid: &str, there: PodView, wanted: PodView) -> Option<PodView> {
     Some(if same { there } else { PodView { model, place, ..there.altered("somebody changed its labels".to_owned()) } })
 }
 
+/// What there is now of each of `asked`, by its name.
+pub(super) async fn look(
+    client: &Client,
+    namespace: &str,
+    asked: &[Arc<PodView>],
+) -> Vec<Result<Option<PodView>, Problem>> {
+    let api: &Api<Pod> = &Api::namespaced(client.clone(), namespace);
+    let look = |pod: &Arc<PodView>| {
+        let name = pod.meta.name.clone().unwrap_or_default();
+        async move {
+            let there = api.get_opt(&name).await.map_err(|error| Problem::of("get", "Pod", &name, error))?;
+            Ok(there.map(PodView::from))
+        }
+    };
+    in_parallel(asked.iter().map(look)).await
+}
+
 /// A pod that lost the label by which it is watched would hold its node's devices until its model goes.
 async fn end_stray(api: &Api<Pod>, uid: &str, name: &str) -> Result<(), Problem> {
     let there = api.get_opt(name).await.map_err(|error| Problem::of("get", "Pod", name, error))?;

@@ -17,10 +17,16 @@ struct Entry<V> {
     unseen: Option<Instant>,
 }
 
+/// A list of everything, under way.
+struct Listing<V> {
+    began: Instant,
+    found: ByModel<V>,
+}
+
 /// See the module.
 pub struct Shelf<V> {
     by_model: Mutex<ByModel<V>>,
-    listing: Mutex<Option<ByModel<V>>>,
+    listing: Mutex<Option<Listing<V>>>,
     filled: watch::Sender<bool>,
     unseen_for: Duration,
 }
@@ -53,6 +59,27 @@ impl<V: View> Shelf<V> {
         entries.filter(believed).map(|entry| Arc::clone(&entry.view)).collect()
     }
 
+    /// What writes of ours made of one model so long ago that the watch should have shown it. It may lag for minutes behind
+    /// a busy server, so none of it is gone before the server itself has said so; see [`Self::settle`].
+    #[must_use]
+    pub fn overdue(&self, model: &ModelKey, now: Instant) -> Vec<Arc<V>> {
+        let shelf = lock(&self.by_model);
+        let entries = shelf.get(model).into_iter().flat_map(BTreeMap::values);
+        let overdue = |entry: &&Entry<V>| entry.unseen.is_some_and(|since| now >= since + self.unseen_for);
+        entries.filter(overdue).map(|entry| Arc::clone(&entry.view)).collect()
+    }
+
+    /// Takes in what the server answered when it was asked for `asked`: what there is of that name, if anything.
+    pub fn settle(&self, asked: &V, there: Option<V>, now: Instant) {
+        let same = |there: &V| there.meta().uid == asked.meta().uid && there.model() == asked.model();
+        if !there.as_ref().is_some_and(same) {
+            self.remove(asked);
+        }
+        if let Some(view) = there {
+            self.put(view, Some(now));
+        }
+    }
+
     /// The models of which something there is as `wanted` says.
     #[must_use]
     pub fn models(&self, wanted: impl Fn(&V) -> bool) -> BTreeSet<ModelKey> {
@@ -70,21 +97,32 @@ impl<V: View> Shelf<V> {
             }
             Event::Delete(view) => self.remove(&view).into_iter().collect(),
             Event::Init => {
-                *lock(&self.listing) = Some(BTreeMap::new());
+                *lock(&self.listing) = Some(Listing { began: Instant::now(), found: BTreeMap::new() });
                 BTreeSet::new()
             }
             Event::InitApply(view) => {
                 if let (Some(model), Some(listing)) = (view.model(), lock(&self.listing).as_mut()) {
                     let name = view.meta().name.clone().unwrap_or_default();
-                    listing.entry(model).or_default().insert(name, Entry { view: Arc::new(view), unseen: None });
+                    let entry = Entry { view: Arc::new(view), unseen: None };
+                    listing.found.entry(model).or_default().insert(name, entry);
                 }
                 BTreeSet::new()
             }
             Event::InitDone => {
-                let listing = lock(&self.listing).take().unwrap_or_default();
+                let listing = lock(&self.listing).take();
+                let Listing { began, found } =
+                    listing.unwrap_or_else(|| Listing { began: Instant::now(), found: BTreeMap::new() });
                 let mut shelf = lock(&self.by_model);
-                let touched = shelf.keys().chain(listing.keys()).cloned().collect();
-                *shelf = listing;
+                let touched = shelf.keys().chain(found.keys()).cloned().collect();
+                let before = std::mem::replace(&mut *shelf, found);
+                // What was made while the list was under way is in none of its pages: the watch after it will show it.
+                for (model, entries) in before {
+                    for (name, entry) in entries {
+                        if entry.unseen.is_some_and(|noted| noted >= began) {
+                            shelf.entry(model.clone()).or_default().entry(name).or_insert(entry);
+                        }
+                    }
+                }
                 self.filled.send_replace(true);
                 touched
             }
@@ -211,6 +249,58 @@ mod tests {
         assert_eq!(shelf.take(Event::InitDone), BTreeSet::from([key.clone()]));
         let names: Vec<_> = shelf.of(&key, now).iter().map(|pod| pod.meta.name.clone().unwrap()).collect();
         assert_eq!(names, ["new"]);
+    }
+
+    #[test]
+    fn what_is_made_while_a_list_is_under_way_is_not_forgotten_when_it_ends() {
+        let (shelf, key) = shelf();
+        shelf.take(Event::Apply(pod("gone", "1", false)));
+        shelf.take(Event::Init);
+        shelf.take(Event::InitApply(pod("listed", "2", false)));
+        let now = Instant::now();
+        shelf.note(pod("made", "3", false), now);
+        shelf.take(Event::InitDone);
+        let names: Vec<_> = shelf.of(&key, now).iter().map(|pod| pod.meta.name.clone().unwrap()).collect();
+        assert_eq!(names, ["listed", "made"]);
+    }
+
+    #[test]
+    fn what_no_watch_has_shown_for_long_is_kept_or_forgotten_as_the_server_says() {
+        let (shelf, key) = shelf();
+        let now = Instant::now();
+        let later = now + Duration::from_secs(60);
+        for name in ["there", "gone", "anew", "others"] {
+            shelf.note(pod(name, "3", false), now);
+        }
+        shelf.take(Event::Apply(pod("seen", "4", false)));
+        assert!(shelf.overdue(&key, now).is_empty());
+        let overdue = shelf.overdue(&key, later);
+        let name = |pod: &PodView| pod.meta.name.clone().unwrap();
+        assert_eq!(overdue.iter().map(|pod| name(pod)).collect::<Vec<_>>(), ["anew", "gone", "others", "there"]);
+        for asked in overdue {
+            let there = match name(&asked).as_str() {
+                "gone" => None,
+                "anew" => {
+                    let mut other = pod("anew", "9", false);
+                    other.meta.uid = Some("another".to_owned());
+                    Some(other)
+                }
+                "others" => Some(PodView { model: None, ..pod("others", "9", false) }),
+                name => Some(pod(name, "9", true)),
+            };
+            shelf.settle(&asked, there, later);
+        }
+        let found = shelf.of(&key, later);
+        let found: Vec<_> = found.iter().map(|pod| (name(pod), pod.meta.uid.clone().unwrap(), pod.shard)).collect();
+        let entry = |name: &str, uid: &str, shard| (name.to_owned(), uid.to_owned(), shard);
+        let pending = Shard::Pending;
+        let expected = [
+            entry("anew", "another", pending),
+            entry("seen", "uid-seen", pending),
+            entry("there", "uid-there", Shard::Terminating),
+        ];
+        assert_eq!(found, expected);
+        assert!(shelf.overdue(&key, later + Duration::from_secs(59)).is_empty(), "asked once a minute");
     }
 
     #[test]

@@ -187,6 +187,17 @@ impl World {
         }
     }
 
+    /// Pods that our writes made and that no watch has shown for long.
+    #[must_use]
+    pub fn overdue_pods(&self, model: &ModelKey, now: Instant) -> Vec<Arc<PodView>> {
+        self.pods.overdue(model, now)
+    }
+
+    /// Takes in what the server answered when it was asked for `pod`.
+    pub fn settle_pod(&self, pod: &PodView, there: Option<PodView>, now: Instant) {
+        self.pods.settle(pod, there, now);
+    }
+
     /// Notes a Service that a write of ours returned.
     pub fn note_service(&self, service: ServiceView, now: Instant) {
         self.services.note(service, now);

@@ -27,7 +27,7 @@ pub struct ShardBytes {
     /// Its share of the sequences × their context.
     pub kv: u64,
     /// Rows to and sums from every other shard, and one frame of a peer's rows under way through the experts; of a
-    /// stage, the rows that come in and those that go out.
+    /// stage, the rows that come in, those that go out and those of the steps under way.
     pub receive: u64,
     /// Rows of its own steps, with logits.
     pub activations: u64,
@@ -196,10 +196,12 @@ impl Sizes {
     }
 
     /// For each peer a step's rows and as many sums as they can have; one frame of a peer's rows with its experts' work.
-    /// Of a stage: a step's rows as they come in and as they go out.
+    /// Of a stage: a step's rows as they come in and as they go out, and a copy of each step under way, of which there
+    /// are as many as stages.
     fn receive(&self, load: ShardLoad) -> u64 {
         if load.strategy == Strategy::Pipeline {
-            return if load.shards > 1 { product([2, TOKEN_BUDGET, self.hidden, WORD]) } else { 0 };
+            let steps = load.shards.saturating_add(2);
+            return if load.shards > 1 { product([steps, TOKEN_BUDGET, self.hidden, WORD]) } else { 0 };
         }
         let row = (1 + self.chosen) * self.hidden + 4 * self.chosen + 3;
         let served = row + self.chosen * (self.hidden + self.width);

@@ -41,7 +41,8 @@ pub(super) fn arithmetic(shape: &ModelShape, spec: &Validated, load: ShardLoad, 
         format!("dense part, on every shard: {}", size(bytes.dense))
     };
     let receive = if pipeline {
-        format!("rows in and out: 2 × {TOKEN_BUDGET} rows = {}", size(bytes.receive))
+        let steps = if load.shards > 1 { load.shards + 2 } else { 0 };
+        format!("rows in, out and of the steps under way: {steps} × {TOKEN_BUDGET} rows = {}", size(bytes.receive))
     } else {
         format!(
             "receive buffers: {} peers × {TOKEN_BUDGET} rows with {} sums each, and one frame = {}",

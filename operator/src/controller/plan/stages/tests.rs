@@ -65,7 +65,8 @@ fn the_bytes_of_a_stage_are_those_counted_by_hand() {
     assert_eq!(bytes.experts, 7 * 64 * shape.expert_bytes.unsigned_abs());
     // Every stage caches its layers of all 16 sequences.
     assert_eq!(bytes.kv, 16 * 4096 * 7 * 576 * 2);
-    assert_eq!(bytes.receive, 2 * 512 * 2048 * 4);
+    // Rows in and out, and the steps under way.
+    assert_eq!(bytes.receive, (2 + 4) * 512 * 2048 * 4);
     // What layers of a stage really hold: the largest has seven with experts and no table.
     let attention = 13_767_168;
     let real = 7 * 2 * (attention + 131_072 + 17_301_504 + 64 * 8_650_752);
@@ -82,7 +83,10 @@ fn a_plan_says_where_it_cuts_and_what_a_hop_costs() {
     assert_eq!(cuts, [0..7, 7..14, 14..21, 21..27]);
     assert!(found.summary().contains("7 layers each"), "{}", found.summary());
     let text = found.arithmetic.join("\n");
-    for part in ["dense part of 7 of 27 layers, and a table, at most", "rows in and out: 2 × 512 rows = 8.00 MiB"] {
+    for part in [
+        "dense part of 7 of 27 layers, and a table, at most",
+        "rows in, out and of the steps under way: 6 × 512 rows = 24.00 MiB",
+    ] {
         assert!(text.contains(part), "{part} is not in\n{text}");
     }
     let status = found.to_status().layout.unwrap();
