@@ -145,8 +145,8 @@ impl Controller {
         self.world.turns_taken(|turns| turns.report(&key, pass.resource(), pass.case(), now));
         // 9. tell: client
         self.tell(model, &pass, &status).await;
-        let noted = !outcome.pods.is_empty();
-        let again = pass.look_again(&status).into_iter().chain(noted.then_some(self.timing.unseen)).min();
+        let unseen = self.world.awaits_pods(&key).then_some(self.timing.unseen);
+        let again = pass.look_again(&status).into_iter().chain(unseen).min();
         if let Some(problem) = outcome.problem {
             return Err(PassError::Apply { problem, again });
         }

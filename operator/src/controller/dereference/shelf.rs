@@ -69,6 +69,13 @@ impl<V: View> Shelf<V> {
         entries.filter(overdue).map(|entry| Arc::clone(&entry.view)).collect()
     }
 
+    /// Whether writes of ours made something of one model that no watch has shown yet.
+    #[must_use]
+    pub fn awaits(&self, model: &ModelKey) -> bool {
+        let shelf = lock(&self.by_model);
+        shelf.get(model).is_some_and(|entries| entries.values().any(|entry| entry.unseen.is_some()))
+    }
+
     /// Takes in what the server answered when it was asked for `asked`: what there is of that name, if anything.
     pub fn settle(&self, asked: &V, there: Option<V>, now: Instant) {
         let same = |there: &V| there.meta().uid == asked.meta().uid && there.model() == asked.model();
@@ -272,6 +279,7 @@ mod tests {
         for name in ["there", "gone", "anew", "others"] {
             shelf.note(pod(name, "3", false), now);
         }
+        assert!(shelf.awaits(&key));
         shelf.take(Event::Apply(pod("seen", "4", false)));
         assert!(shelf.overdue(&key, now).is_empty());
         let overdue = shelf.overdue(&key, later);

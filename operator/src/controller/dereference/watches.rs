@@ -187,6 +187,12 @@ impl World {
         }
     }
 
+    /// Whether a write of ours made or changed pods of `model` that no watch has shown yet.
+    #[must_use]
+    pub fn awaits_pods(&self, model: &ModelKey) -> bool {
+        self.pods.awaits(model)
+    }
+
     /// Pods that our writes made and that no watch has shown for long.
     #[must_use]
     pub fn overdue_pods(&self, model: &ModelKey, now: Instant) -> Vec<Arc<PodView>> {
