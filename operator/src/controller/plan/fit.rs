@@ -187,3 +187,30 @@ impl Pool {
         taken
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_toleration_bears_the_taints_that_kubernetes_says_it_does() {
+        let taint = ("gpu".to_owned(), "yes".to_owned(), "NoSchedule".to_owned());
+        let cases = [
+            (serde_json::json!({"key": "gpu", "value": "yes"}), true),
+            (serde_json::json!({"key": "gpu", "operator": "Equal", "value": "yes", "effect": "NoSchedule"}), true),
+            (serde_json::json!({"key": "gpu", "operator": "Exists"}), true),
+            (serde_json::json!({"operator": "Exists"}), true),
+            (serde_json::json!({"key": "gpu"}), false),
+            (serde_json::json!({"key": "gpu", "value": "no"}), false),
+            (serde_json::json!({"key": "other", "value": "yes"}), false),
+            (serde_json::json!({"key": "other", "operator": "Exists"}), false),
+            (serde_json::json!({"value": "yes"}), false),
+            (serde_json::json!({"key": "gpu", "value": "yes", "effect": "NoExecute"}), false),
+            (serde_json::json!({"operator": "Exists", "effect": "NoExecute"}), false),
+        ];
+        for (toleration, expected) in cases {
+            let toleration: Toleration = serde_json::from_value(toleration).unwrap();
+            assert_eq!(bears(&toleration, &taint), expected, "{toleration:?}");
+        }
+    }
+}

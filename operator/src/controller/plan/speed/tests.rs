@@ -72,3 +72,21 @@ fn known_devices_come_before_unknown_ones_and_slow_ones_hold_up_a_group() {
     assert!(unknown.prediction.is_none() && mixed.better_than(&unknown, 1000.0));
     assert!(!unknown.better_than(&mixed, 0.001));
 }
+
+#[test]
+fn a_layout_is_rated_by_its_slowest_device_and_paid_for_by_the_bandwidth_of_all() {
+    let spec = lite();
+    let shape = spec.shape.as_ref().unwrap();
+    let load = ShardLoad::largest(shape, &spec, 4);
+    let fast = Speed { bandwidth: 4_000_000_000_000, flops: 100_000_000_000_000 };
+    let slow = Speed { bandwidth: 1_000_000_000_000, flops: 100_000_000_000_000 };
+    let of = |devices: &[(Option<Speed>, u64)]| Score::of(shape, &spec, load, devices);
+    let tokens = Prediction::of(shape, &spec, load, slow).tokens_per_second;
+    let mixed = of(&[(Some(fast), 1), (Some(slow), 3)]);
+    near(mixed.prediction.unwrap().tokens_per_second, tokens);
+    near(mixed.per_cost, tokens / 7.0);
+    near(of(&[(Some(slow), 4)]).per_cost, tokens / 4.0);
+    // Of an unknown device only the order is guessed.
+    assert_eq!(of(&[(None, 4)]).prediction, None);
+    assert!(of(&[(None, 4)]).per_cost > 0.0);
+}
