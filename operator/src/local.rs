@@ -13,10 +13,12 @@ pub mod model;
 pub mod ports;
 pub mod probes;
 pub mod process;
+pub mod share;
 mod spawner;
 pub mod table;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::error::Error;
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -72,14 +74,17 @@ pub struct Request {
     pub names: PathBuf,
     /// Where the run directory is made.
     pub temporary: PathBuf,
+    /// Cores of this machine.
+    pub cores: u64,
     /// What workers inherit.
     pub inherited: Vec<(std::ffi::OsString, std::ffi::OsString)>,
 }
 
-/// Serves all of `wanted` until SIGINT or SIGTERM; a second signal kills what drains.
+/// Serves all of `wanted` until SIGINT or SIGTERM; a second signal kills what drains. A model that cannot be served is
+/// given up, and the others serve on.
 ///
 /// # Errors
-/// [`UpError`]; no process is left then either.
+/// [`UpError`], of the first model that was given up too; no process is left then either.
 pub async fn up(wanted: Vec<Wanted>, request: Request) -> Result<(), UpError> {
     let mut signals = Signals::new().map_err(UpError::Prepare)?;
     let mut directory = RunDirectory::create(&request.temporary).map_err(UpError::Prepare)?;
@@ -94,6 +99,7 @@ pub async fn up(wanted: Vec<Wanted>, request: Request) -> Result<(), UpError> {
         worker: request.worker.clone(),
         model_root: request.model_root.clone(),
         volumes: directory.path().join("volumes"),
+        threads: share::threads(&wanted, request.cores),
         around,
     };
     let mut models = open(wanted, &request).await?;
@@ -148,25 +154,47 @@ fn say_substitutions(models: &[Model], site: &Site) -> Result<(), UpError> {
     lines.iter().try_for_each(|line| say(line))
 }
 
+/// Serves until it is told to end, or no model is left.
 async fn serve(
     models: &mut [Model],
     site: &Site,
     events: &mut mpsc::Receiver<Event>,
     signals: &mut Signals,
 ) -> Result<(), UpError> {
+    let has_others = models.len() > 1;
+    let mut first_failure: Option<ModelError> = None;
     loop {
         let mut again: Option<Timestamp> = None;
-        for model in models.iter_mut() {
-            let (notices, look_again) = model.pass(site, Timestamp::now()).await?;
-            tell(&notices)?;
-            again = again.into_iter().chain(look_again).min();
+        for model in models.iter_mut().filter(|model| !model.is_given_up()) {
+            match model.pass(site, Timestamp::now()).await {
+                Ok((notices, look_again)) => {
+                    tell(&notices)?;
+                    again = again.into_iter().chain(look_again).min();
+                }
+                Err(error) => {
+                    model.give_up();
+                    if has_others {
+                        eprintln!("gave up {}: {}", model.name(), with_sources(&error));
+                    }
+                    first_failure.get_or_insert(error);
+                }
+            }
+        }
+        if models.iter().all(Model::is_given_up) {
+            break;
         }
         tokio::select! {
             event = events.recv() => if let Some(event) = event { apply(models, &event)?; },
             () = until(again) => {}
-            () = signals.any() => return Ok(()),
+            () = signals.any() => break,
         }
     }
+    first_failure.map_or(Ok(()), |error| Err(error.into()))
+}
+
+fn with_sources(error: &dyn Error) -> String {
+    let sources = std::iter::successors(error.source(), |source| (*source).source());
+    sources.fold(error.to_string(), |text, source| format!("{text}: {source}"))
 }
 
 fn apply(models: &mut [Model], event: &Event) -> Result<(), UpError> {

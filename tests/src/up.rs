@@ -72,6 +72,17 @@ impl Up {
         }
     }
 
+    /// The first line that begins with `start` of all that it has said or will say.
+    ///
+    /// # Errors
+    /// As [`Self::line`].
+    pub fn said_line(&mut self, start: &str, within: Duration) -> Result<String> {
+        match self.said().lines().find(|line| line.starts_with(start)) {
+            Some(line) => Ok(line.to_owned()),
+            None => self.line(start, within),
+        }
+    }
+
     /// Everything it has said so far.
     pub fn said(&mut self) -> String {
         self.seen.extend(self.lines.try_iter());

@@ -2,7 +2,9 @@
 //!
 //! Never decides anything: reads arguments and environment, plans, and hands over to [`crate::local`].
 
-use std::collections::{BTreeMap, BTreeSet};
+mod publish;
+
+use std::collections::BTreeSet;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -11,8 +13,9 @@ use super::plan::describe;
 use crate::controller::plan::{Revision, plan};
 use crate::controller::validate::{Rejection, validate};
 use crate::crd::ModelDeployment;
-use crate::inventory::{Inventory, this_machine};
+use crate::inventory::this_machine;
 use crate::local::model::Wanted;
+use crate::local::share::Share;
 use crate::local::{self, Request, UpError, address, process};
 use crate::manifest::{self, ManifestError};
 
@@ -32,7 +35,7 @@ pub struct UpArgs {
     #[arg(long, env = "SHOAL_WORKER_BINARY", value_name = "FILE")]
     worker_binary: Option<PathBuf>,
     /// Listen for a model's Service there, such as tiny/grpc=127.0.0.1:50051; may be repeated [default: a free port]
-    #[arg(long, value_name = "NAME/PORT=ADDR", value_parser = published)]
+    #[arg(long, value_name = "NAME/PORT=ADDR", value_parser = publish::parse)]
     publish: Vec<((String, String), SocketAddr)>,
 }
 
@@ -42,6 +45,9 @@ pub enum UpCommandError {
     /// A manifest cannot be used.
     #[error(transparent)]
     Manifest(#[from] ManifestError),
+    /// `--publish` says two things.
+    #[error(transparent)]
+    Publish(#[from] publish::PublishError),
     /// Both would answer at one name.
     #[error("two manifests have the name {0}")]
     SameName(String),
@@ -84,38 +90,52 @@ pub enum UpCommandError {
 /// [`UpCommandError`]; no process is left then either.
 pub async fn run(args: UpArgs) -> Result<(), UpCommandError> {
     let models = manifest::read(&args.files)?;
+    let publish = publish::collect(args.publish)?;
+    different_names(&models)?;
     let worker = worker(args.worker_binary)?;
     let model_root = args.model_root.map(|root| found("model root", &root)).transpose()?;
-    let inventory = Inventory::Nodes(vec![this_machine()]);
-    let wanted = models.iter().map(|model| decide(model, &inventory)).collect::<Result<Vec<_>, _>>()?;
-    let mut names = BTreeSet::new();
-    if let Some(twice) = wanted.iter().map(|one| &one.revision.spec.owner.name).find(|name| !names.insert(*name)) {
-        return Err(UpCommandError::SameName(twice.to_string()));
+    let machine = this_machine();
+    let cores = machine.cpu_millis / 1000;
+    let mut share = Share::new(machine);
+    let wanted = models.iter().map(|model| decide(model, &mut share)).collect::<Result<Vec<_>, _>>()?;
+    if wanted.len() > 1 {
+        local::say(&share.account())?;
     }
     let request = Request {
         worker,
         model_root,
-        publish: args.publish.into_iter().collect::<BTreeMap<_, _>>(),
+        publish,
         names: address::folder(),
         temporary: std::env::temp_dir(),
+        cores,
         inherited: process::inheritable(std::env::vars_os()),
     };
     Ok(local::up(wanted, request).await?)
 }
 
-/// Validates and plans one model, and says what was planned.
-fn decide(model: &ModelDeployment, inventory: &Inventory) -> Result<Wanted, UpCommandError> {
+/// Namespaces are of a cluster; `ask` knows a model by its name alone.
+fn different_names(models: &[ModelDeployment]) -> Result<(), UpCommandError> {
+    let mut names = BTreeSet::new();
+    let twice = models.iter().filter_map(|model| model.metadata.name.as_ref()).find(|name| !names.insert(*name));
+    twice.map_or(Ok(()), |name| Err(UpCommandError::SameName(name.clone())))
+}
+
+/// Validates and plans one model against what those before it left, and says what was planned.
+fn decide(model: &ModelDeployment, share: &mut Share) -> Result<Wanted, UpCommandError> {
     let name = model.metadata.name.clone().unwrap_or_default();
     let rejected = |source| UpCommandError::Rejected { name: name.clone(), source };
     let spec = validate(model).map_err(rejected)?;
-    let plan = plan(&spec, inventory);
+    let plan = plan(&spec, &share.left());
     let accepted = spec.supported();
     local::say(describe(&name, accepted.clone(), &plan).trim())?;
     accepted.map_err(rejected)?;
     let Some(revision) = Revision::decide(&spec, &plan, DEFAULT_IMAGE) else {
-        return Err(UpCommandError::NoPlan { name, message: plan.verdict.message });
+        let account = share.is_shared().then(|| format!("; {}", share.account())).unwrap_or_default();
+        return Err(UpCommandError::NoPlan { name, message: plan.verdict.message + &account });
     };
-    Ok(Wanted { revision, replicas: spec.replicas, rollout: spec.rollout, recovery: spec.recovery })
+    let wanted = Wanted { revision, replicas: spec.replicas, rollout: spec.rollout, recovery: spec.recovery };
+    share.take(&wanted).map_err(|no_room| UpCommandError::NoPlan { name, message: no_room.to_string() })?;
+    Ok(wanted)
 }
 
 /// Beside this executable, unless it was named.
@@ -132,11 +152,4 @@ fn worker(named: Option<PathBuf>) -> Result<PathBuf, UpCommandError> {
 
 fn found(what: &'static str, path: &Path) -> Result<PathBuf, UpCommandError> {
     path.canonicalize().map_err(|source| UpCommandError::Missing { what, path: path.to_owned(), source })
-}
-
-fn published(text: &str) -> Result<((String, String), SocketAddr), String> {
-    let problem = || format!("{text:?} is not NAME/PORT=ADDR, such as tiny/grpc=127.0.0.1:50051");
-    let (port, address) = text.split_once('=').ok_or_else(problem)?;
-    let (name, port) = port.split_once('/').ok_or_else(problem)?;
-    Ok(((name.to_owned(), port.to_owned()), address.parse().map_err(|_| problem())?))
 }

@@ -19,6 +19,7 @@ pub use self::decide::{plan, replan};
 pub use self::revision::{Revision, RevisionError};
 pub use self::shown::Shown;
 pub use self::speed::Prediction;
+pub(crate) use self::words::size;
 
 /// What would run where, and why.
 #[derive(Debug, Clone, PartialEq)]

@@ -22,6 +22,8 @@ pub struct Table {
     pub volumes: PathBuf,
     /// (pod hostname, container port) → port on 127.0.0.1.
     pub ports: BTreeMap<(String, u16), u16>,
+    /// Compute threads of a pod that asks for no CPU; `None` leaves them as they are.
+    pub threads: Option<u32>,
 }
 
 /// A pod as a process: the program, its arguments and what kubelet would have watched.

@@ -3,7 +3,7 @@
 //!
 //! Never binds a port, touches a file or starts anything: what the machine offers comes in as a [`Table`].
 
-mod traffic;
+mod arguments;
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -190,7 +190,7 @@ impl Localizer<'_> {
         let Some(volume) = volumes.iter().find(|volume| volume.name == *name) else {
             return Err(self.refusal(&format!("the mount of volume {name}"), "a volume of the pod"));
         };
-        if traffic::is_shard_tls(volume, mount) {
+        if arguments::is_shard_tls(volume, mount) {
             return Ok(());
         }
         let mut directory = self.volume(volume)?;

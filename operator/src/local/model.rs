@@ -16,6 +16,7 @@ use super::forwarder::Forwarder;
 use super::localize::{LocalizeError, substitute};
 use super::ports;
 use super::process::{Change, Event, Process, Surroundings};
+use super::share;
 use super::table::{ProcessTable, Row, RowState};
 use crate::controller::build;
 use crate::controller::plan::Revision;
@@ -105,6 +106,8 @@ pub struct Site {
     pub model_root: Option<PathBuf>,
     /// emptyDir volumes.
     pub volumes: PathBuf,
+    /// Compute threads of a worker whose manifest asks for no CPU.
+    pub threads: u32,
     /// What processes need.
     pub around: Surroundings,
 }
@@ -126,7 +129,8 @@ pub struct Model {
     service: Service,
     table: ProcessTable,
     forwarders: BTreeMap<String, (ServicePort, Forwarder)>,
-    claim: Claim,
+    /// `None`: given up.
+    claim: Option<Claim>,
     is_ready: bool,
     was_ready: bool,
 }
@@ -162,7 +166,7 @@ impl Model {
             forwarders.insert(port_name, (port.clone(), forwarder));
         }
         let table = ProcessTable::default();
-        Ok(Self { name, wanted, service, table, forwarders, claim, is_ready: false, was_ready: false })
+        Ok(Self { name, wanted, service, table, forwarders, claim: Some(claim), is_ready: false, was_ready: false })
     }
 
     /// Its name.
@@ -183,7 +187,7 @@ impl Model {
     pub fn rehearse(&self, site: &Site) -> Result<Vec<LocalCommand>, ModelError> {
         let first = GroupId { index: GroupIndex(0), epoch: Epoch::FIRST };
         let pods = build::group(&self.wanted.revision, first).pods;
-        let commands = localize(&pods, site)?;
+        let commands = localize(&self.wanted.revision, &pods, site)?;
         for (written, here) in commands.iter().flat_map(|command| &command.sources) {
             if !here.exists() {
                 return Err(ModelError::NoSource { written: written.clone(), here: here.clone() });
@@ -257,7 +261,7 @@ impl Model {
     ) -> Result<(), ModelError> {
         let group = GroupId { index: GroupIndex(index), epoch: Epoch(epoch) };
         let pods = build::group(&self.wanted.revision, group).pods;
-        for (rank, (pod, command)) in pods.iter().zip(localize(&pods, site)?).enumerate() {
+        for (rank, (pod, command)) in pods.iter().zip(localize(&self.wanted.revision, &pods, site)?).enumerate() {
             let name = hostname(pod).to_owned();
             let started = Process::start(&name, &command, &site.around).await;
             let process = started.map_err(|source| ModelError::Start { program: command.program.clone(), source })?;
@@ -286,8 +290,8 @@ impl Model {
         let ready = self.table.ready_groups() >= self.wanted.replicas as usize;
         if ready && !self.is_ready {
             let addresses = self.addresses();
-            if let Some(addresses) = &addresses {
-                self.claim.publish(addresses)?;
+            if let (Some(claim), Some(addresses)) = (&mut self.claim, &addresses) {
+                claim.publish(addresses)?;
             }
             self.was_ready = true;
             notices.push(Notice::Ready(self.ready_line(addresses.as_ref())));
@@ -306,6 +310,18 @@ impl Model {
         let http = addresses.and_then(|addresses| addresses.http);
         let http = http.map(|http| format!(" http={http}")).unwrap_or_default();
         format!("ready {}{grpc}{http} shards={}", self.name, self.wanted.revision.shards)
+    }
+
+    /// Lets go of its name and addresses, and lets what is left of its processes drain; nothing starts any more.
+    pub fn give_up(&mut self) {
+        self.claim = None;
+        self.stop();
+    }
+
+    /// Whether it was given up.
+    #[must_use]
+    pub fn is_given_up(&self) -> bool {
+        self.claim.is_none()
     }
 
     /// Takes no new connections and lets every process drain.
@@ -342,12 +358,13 @@ impl Model {
     }
 }
 
-fn localize(pods: &[Pod], site: &Site) -> Result<Vec<LocalCommand>, ModelError> {
+fn localize(revision: &Revision, pods: &[Pod], site: &Site) -> Result<Vec<LocalCommand>, ModelError> {
     let table = Table {
         worker: site.worker.clone(),
         model_root: site.model_root.clone(),
         volumes: site.volumes.clone(),
         ports: ports::allocate(pods).map_err(ModelError::Ports)?,
+        threads: (!share::asks_for_cpu(revision)).then_some(site.threads),
     };
     Ok(pods.iter().map(|pod| substitute(pod, &table)).collect::<Result<_, _>>()?)
 }

@@ -3,14 +3,25 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use futures::future::try_join_all;
+use shoal_proto::placement::Placement;
+use shoal_tests::fleet::ask::greedy;
 use shoal_tests::fleet::bits::of_answer;
-use shoal_tests::fleet::fixture::expected;
+use shoal_tests::fleet::fixture::{expected, layers, path};
 use shoal_tests::fleet::stranger::{Keys, hello_in_plaintext};
-use shoal_tests::fleet::{Fleet, Worker};
+use shoal_tests::fleet::{Fleet, Spec, Worker};
+use tokio::time::Instant;
 
 use crate::{answers, answers_of, even};
 
 const LIMIT: Duration = Duration::from_secs(30);
+/// Has as many layers as a pipeline here has stages, and one more.
+const STAGED: &str = "v3-yarn";
+const STAGES: usize = 3;
+
+fn pipeline() -> Result<Spec> {
+    Ok(Spec::new(path(STAGED), Placement::even_pipeline(layers(STAGED)?, STAGES)?))
+}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn shards_behind_tls_answer_with_the_bits_of_plaintext() -> Result<()> {
@@ -81,6 +92,68 @@ async fn a_worker_whose_certificate_has_expired_does_not_start_and_says_so() -> 
             code == Some(1) && log.contains("/tls.crt is not usable: invalid peer certificate: certificate expired"),
             "{code:?}: {log}"
         );
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pipeline_behind_tls_answers_with_the_bits_of_plaintext_and_lets_nobody_else_in() -> Result<()> {
+    const TOKENS: u32 = 40;
+    let cases = expected(STAGED)?.cases;
+    let ask_all = async |fleet: &Fleet| {
+        let answers = cases.iter().map(|case| fleet.workers[0].ask(greedy(&case.prompt, TOKENS)));
+        let answers = try_join_all(answers).await?;
+        Ok::<_, anyhow::Error>(answers.iter().map(of_answer).collect::<Option<Vec<_>>>())
+    };
+    let open = ask_all(&Fleet::start(&pipeline()?).await?).await?;
+    let keys = Keys::made_ago(0)?;
+    let closed = Fleet::start(&pipeline()?.with(&[&keys.flag()])).await?;
+    ensure!(open.is_some() && open == ask_all(&closed).await?, "other bits behind TLS");
+    for worker in &closed.workers {
+        let went_on = worker.metric("stage_rows_total").await?;
+        ensure!(worker.rank + 1 == STAGES || went_on > 0, "no row has left stage {}", worker.rank);
+        ensure!(hello_in_plaintext(worker.shard).await.is_err(), "plaintext was served");
+        was_refused(worker, "plaintext", "\"plaintext\"").await?;
+        ensure!(Keys::made_ago(0)?.knock(worker.shard).await.is_err(), "another revision's certificate was served");
+        was_refused(worker, "certificate", "another certificate than this shard's").await?;
+    }
+    ensure!(open == ask_all(&closed).await?, "the pipeline answers otherwise now");
+    ensure!(closed.sum("group_losses_total").await? == 0, "the group was lost");
+    Ok(())
+}
+
+/// Waits until a stage has said of each of `peers`, and of nobody else, that it shows another certificate.
+async fn refuses(fleet: &Fleet, worker: &Worker, peers: &[usize]) -> Result<()> {
+    let end = Instant::now() + LIMIT;
+    loop {
+        let log = worker.log();
+        let lines = || log.lines().filter(|line| line.contains("another certificate than this shard's"));
+        let address = |rank: usize| format!("\"{}\"", fleet.workers[rank].shard);
+        let is_refused = |rank: &usize| lines().any(|line| line.contains(&address(*rank)));
+        let refused: Vec<_> = (0..STAGES).filter(is_refused).collect();
+        if refused == peers {
+            return Ok(());
+        }
+        ensure!(Instant::now() < end, "rank {} refuses {refused:?}, not {peers:?}: {log}", worker.rank);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stage_with_another_revisions_certificate_never_joins_and_every_other_stage_says_why() -> Result<()> {
+    let (ours, theirs) = (Keys::made_ago(0)?, Keys::made_ago(0)?);
+    for odd in 0..STAGES {
+        let key = |rank| if rank == odd { theirs.flag() } else { ours.flag() };
+        let spec = (0..STAGES).fold(pipeline()?, |spec, rank| spec.with_of(rank, &[&key(rank)]));
+        let fleet = Fleet::launch(&spec)?;
+        for worker in &fleet.workers {
+            let peers: Vec<_> = (0..STAGES).filter(|&peer| peer != worker.rank).collect();
+            let odd_ones = if worker.rank == odd { &peers[..] } else { &[odd] };
+            refuses(&fleet, worker, odd_ones).await?;
+        }
+        for worker in &fleet.workers {
+            ensure!(!worker.is_ready().await, "rank {} is ready", worker.rank);
+        }
     }
     Ok(())
 }

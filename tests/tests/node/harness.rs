@@ -2,9 +2,11 @@
 
 use std::time::Instant;
 
-use anyhow::Result;
-use shoal_operator::names::label;
+use anyhow::{Result, ensure};
+use shoal_operator::names::{label, port};
 use shoal_tests::cluster::tools::{apply, helm, kubectl};
+use shoal_tests::cluster::wait::await_value;
+use shoal_tests::node::ask;
 
 pub(crate) const SYSTEM: &str = "shoal-system";
 
@@ -41,6 +43,22 @@ async fn restricted_namespace(name: &str) -> Result<()> {
 pub(crate) async fn condition(kind: &str, model: &str, namespace: &str) -> Result<()> {
     let (condition, object) = (format!("--for=condition={kind}"), format!("modeldeployment/{model}"));
     kubectl(&["wait", "-n", namespace, &condition, &object, "--timeout=180s"]).await.map(drop)
+}
+
+/// Asks through the Service's DNS name. Endpoints follow readiness a moment later, so an unreachable server is asked
+/// again; a wrong answer is never forgiven.
+pub(crate) async fn answers_right((model, namespace): (&str, &str), a: u32, b: u32) -> Result<()> {
+    let address = format!("{model}.{namespace}.svc.cluster.local:{}", port::GRPC);
+    let text = await_value("an answer", async || match ask(&address, &format!("What is {a}+{b}?")).await {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.to_string().contains("UNAVAILABLE") => Ok(None),
+        Err(error) => Err(error),
+    })
+    .await?;
+    let answer = text.rsplit("</think>").next().unwrap_or_default().trim();
+    ensure!(answer == (a + b).to_string(), "{a}+{b} is not {answer:?}; the model said {text:?}");
+    step(&format!("{a}+{b}={answer}"));
+    Ok(())
 }
 
 async fn explain(models: &str) {

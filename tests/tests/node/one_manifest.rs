@@ -17,9 +17,9 @@ use shoal_tests::cluster::tools::{helm, kubectl, shoal};
 use shoal_tests::cluster::wait::{await_gone, await_value};
 use shoal_tests::cluster::{Cluster, pods};
 use shoal_tests::fleet::stranger::hello_in_plaintext;
-use shoal_tests::node::{Following, ask, documented_ports, kill_in_pod, open_ports};
+use shoal_tests::node::{Following, documented_ports, kill_in_pod, open_ports};
 
-use super::harness::{SYSTEM, condition, step, with_chart};
+use super::harness::{SYSTEM, answers_right, condition, step, with_chart};
 
 const MODELS: &str = "models";
 const EPOCH: &str = "inference.shoal.dev/epoch";
@@ -30,7 +30,7 @@ pub(crate) async fn it_answers_through_dns_survives_a_killed_worker_and_outlives
     with_chart(MODELS, async || {
         step("kubectl apply, wait for Available");
         let model = serve().await?;
-        answers_right(&model, 358, 471).await?;
+        answers_right((&model, MODELS), 358, 471).await?;
         step("the same arguments and variables here and there");
         equal_after_the_table(&cluster, &model).await?;
         step("a port scan, and plaintext on the shard ports");
@@ -39,7 +39,7 @@ pub(crate) async fn it_answers_through_dns_survives_a_killed_worker_and_outlives
         let mut said = Following::start(&model, MODELS)?;
         lose_a_worker(&cluster).await?;
         available(&model).await?;
-        answers_right(&model, 906, 87).await?;
+        answers_right((&model, MODELS), 906, 87).await?;
         step("shoal logs");
         for shard in ["g0-e1-r0 | ", "g0-e1-r1 | ", "g0-e2-r0 | ", "g0-e2-r1 | "] {
             said.line(shard).await?;
@@ -55,7 +55,7 @@ pub(crate) async fn it_answers_through_dns_survives_a_killed_worker_and_outlives
         ensure!(previous.lines().any(|line| line.starts_with(told)), "{previous}");
         step("helm uninstall");
         uninstall(&cluster).await?;
-        answers_right(&model, 12, 999).await?;
+        answers_right((&model, MODELS), 12, 999).await?;
         // The node is shared: what comes next needs its cores.
         kubectl(&["delete", "modeldeployments", "--all", "-n", MODELS, "--wait=false"]).await.map(drop)
     })
@@ -72,22 +72,6 @@ async fn serve() -> Result<String> {
 
 async fn available(model: &str) -> Result<()> {
     condition("Available", model, MODELS).await
-}
-
-/// Asks through the Service's DNS name. Endpoints follow readiness a moment later, so an unreachable server is asked
-/// again; a wrong answer is never forgiven.
-async fn answers_right(model: &str, a: u32, b: u32) -> Result<()> {
-    let address = format!("{model}.{MODELS}.svc.cluster.local:50051");
-    let text = await_value("an answer", async || match ask(&address, &format!("What is {a}+{b}?")).await {
-        Ok(text) => Ok(Some(text)),
-        Err(error) if error.to_string().contains("UNAVAILABLE") => Ok(None),
-        Err(error) => Err(error),
-    })
-    .await?;
-    let answer = text.rsplit("</think>").next().unwrap_or_default().trim();
-    ensure!(answer == (a + b).to_string(), "{a}+{b} is not {answer:?}; the model said {text:?}");
-    step(&format!("{a}+{b}={answer}"));
-    Ok(())
 }
 
 /// What runs in the cluster and what `shoal up` would run of the same object, both put through localize's table, have

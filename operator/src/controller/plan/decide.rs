@@ -185,6 +185,9 @@ impl Question<'_> {
         if self.eligible.is_empty() {
             return words::no_node(self.nodes.iter().filter_map(|node| fit::turned_away(node, spec)));
         }
+        if let Some(problem) = fit::too_much_asked(&self.eligible, spec, &bytes) {
+            return problem;
+        }
         let kinds = self.choice.pools.last().map(|pool| &pool.kinds);
         let memories: Vec<_> = kinds.into_iter().flatten().filter_map(|(kind, _)| kind.memories()).collect();
         let needs = words::needs(&memories, |memory| self.choice.fewest(memory));

@@ -4,8 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::ShardBytes;
-use super::speed;
+use super::{ShardBytes, speed, words};
 use crate::controller::validate::Validated;
 use crate::crd::{Backend, Toleration};
 use crate::inventory::{NodeCapacity, Speed, quantity};
@@ -63,6 +62,15 @@ impl Ask {
             device: bytes.device(),
         }
     }
+}
+
+/// Why no node holds a shard though its bytes might fit: its pod asks for more.
+pub(super) fn too_much_asked(nodes: &[&NodeCapacity], spec: &Validated, bytes: &ShardBytes) -> Option<String> {
+    let asked = Ask::of(bytes, spec).host;
+    let largest = nodes.iter().map(|node| node.memory_bytes).max()?;
+    let (words, most) = (words::size(asked), words::size(largest));
+    (asked > bytes.host() && asked > largest)
+        .then(|| format!("a shard asks for {words} of memory; the largest node has {most}"))
 }
 
 /// The limit that kills a shard which needs more; `None`: the plan sets it.

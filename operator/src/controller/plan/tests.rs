@@ -141,6 +141,15 @@ fn a_memory_limit_below_the_need_is_refused_with_both_numbers() {
     assert!(plan.verdict.message.ends_with("spec.pod.resources allows 4.00 GiB"), "{}", plan.verdict.message);
 }
 
+#[test]
+fn memory_that_a_manifest_asks_for_is_named_when_no_node_has_it() {
+    let mut spec = lite(Backend::CPU, Some(1));
+    spec.pod.resources = serde_json::from_value(serde_json::json!({"requests": {"memory": "129Gi"}})).unwrap();
+    let plan = plan(&spec, &Inventory::Nodes(vec![cpu_node("a", 64), cpu_node("b", 128)]));
+    let expected = "a shard asks for 129.00 GiB of memory; the largest node has 128.00 GiB";
+    assert_eq!((plan.verdict.reason, plan.verdict.message.as_str()), (PlanReason::DoesNotFit, expected));
+}
+
 /// V2-Lite on twelve GPUs of 24 GiB and on one of 80 GiB, as fast as an L4 and an H100.
 fn two_products() -> Vec<NodeCapacity> {
     let node = |name: &str, count, gib, bandwidth| {

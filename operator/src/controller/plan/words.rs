@@ -12,7 +12,7 @@ use crate::inventory::NodeCapacity;
 
 /// Bytes in GiB with two decimals, or in MiB below one GiB.
 #[must_use]
-pub(super) fn size(bytes: u64) -> String {
+pub(crate) fn size(bytes: u64) -> String {
     let (unit, name) = if bytes >= 1 << 30 { (1_u64 << 30, "GiB") } else { (1 << 20, "MiB") };
     let hundredths = (u128::from(bytes) * 100).div_ceil(u128::from(unit));
     format!("{}.{:02} {name}", hundredths / 100, hundredths % 100)

@@ -53,6 +53,7 @@ fn table() -> Table {
         model_root: Some("/repo".into()),
         volumes: "/run/volumes".into(),
         ports: ports.collect(),
+        threads: None,
     }
 }
 
@@ -109,6 +110,20 @@ fn every_substitution_of_the_table_is_made_and_named() {
         not_enforced: set(["memory limit"]),
     };
     assert_eq!(command, expected);
+}
+
+#[test]
+fn threads_are_the_machines_to_choose_where_the_table_has_some_and_else_as_written() {
+    let mut value = pod("tiny-r0");
+    value["spec"]["containers"][0]["args"] = json!(["--threads", "1", "--rank", "0"]);
+    let threads = |threads| {
+        let command = substitute(&read(value.clone()), &Table { threads, ..table() }).unwrap();
+        let said = command.substituted.into_iter().filter(|line| line.starts_with("--threads"));
+        (command.args.join(" "), said.collect::<Vec<_>>())
+    };
+    assert_eq!(threads(None), ("--threads 1 --rank 0".to_owned(), vec![]));
+    let said = "--threads 1 -> 8: the cores of this machine ÷ all workers".to_owned();
+    assert_eq!(threads(Some(8)), ("--threads 8 --rank 0".to_owned(), vec![said]));
 }
 
 #[test]
