@@ -1,5 +1,5 @@
-//! Fleets of real worker processes: parity with transformers, equality of every split, of experts and of layers, loss,
-//! drain, sabotage, refusals.
+//! Fleets of real worker processes: parity with transformers, equality of every split, of experts and of layers, what a
+//! shard reads and holds, loss, drain, sabotage, refusals.
 
 #[path = "fleet/bench.rs"]
 mod bench;
@@ -9,6 +9,8 @@ mod drain;
 mod loss;
 #[path = "fleet/memory.rs"]
 mod memory;
+#[path = "fleet/owned.rs"]
+mod owned;
 #[path = "../../worker/tests/common/page.rs"]
 mod page;
 #[path = "fleet/parity.rs"]
