@@ -5,6 +5,10 @@
 mod bench;
 #[path = "fleet/drain.rs"]
 mod drain;
+#[path = "fleet/equal.rs"]
+mod equal;
+#[path = "fleet/forced.rs"]
+mod forced;
 #[path = "fleet/loss.rs"]
 mod loss;
 #[path = "fleet/memory.rs"]
@@ -12,6 +16,7 @@ mod memory;
 #[path = "fleet/owned.rs"]
 mod owned;
 #[path = "../../worker/tests/common/page.rs"]
+#[allow(dead_code, reason = "other tests use the rest")]
 mod page;
 #[path = "fleet/parity.rs"]
 mod parity;
