@@ -19,7 +19,10 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use rustix::process::Signal;
 use shoal_proto::placement::Placement;
+use shoal_proto::shard::Strategy;
 use tempfile::TempDir;
+
+use crate::paths::binary;
 
 pub use worker::Worker;
 
@@ -41,6 +44,8 @@ pub struct Spec {
     flags: Vec<String>,
     /// Of one rank each.
     own_flags: Vec<(usize, String)>,
+    /// `None`: the worker that was built beside this test.
+    program: Option<PathBuf>,
 }
 
 impl Spec {
@@ -56,6 +61,7 @@ impl Spec {
             placement,
             flags: vec![],
             own_flags: vec![],
+            program: None,
         }
     }
 
@@ -70,6 +76,13 @@ impl Spec {
     #[must_use]
     pub fn with_of(mut self, rank: usize, flags: &[&str]) -> Self {
         self.own_flags.extend(flags.iter().map(|&flag| (rank, flag.to_owned())));
+        self
+    }
+
+    /// Starts another build of the worker.
+    #[must_use]
+    pub fn with_program(mut self, program: impl Into<PathBuf>) -> Self {
+        self.program = Some(program.into());
         self
     }
 
@@ -155,6 +168,7 @@ impl Ports {
 pub struct Fleet {
     /// By rank.
     pub workers: Vec<Worker>,
+    strategy: Strategy,
     _logs: TempDir,
 }
 
@@ -178,9 +192,19 @@ impl Fleet {
     pub fn launch(spec: &Spec) -> Result<Self> {
         let logs = tempfile::tempdir().context("a folder for logs")?;
         let host = next_host();
-        let launch = |rank| Worker::launch(&spec.arguments(rank, host), (host, Ports::of(rank)), rank, logs.path());
+        let program = spec.program.clone().map_or_else(|| binary("shoal-worker"), Ok)?;
+        let launch = |rank| {
+            let arguments = spec.arguments(rank, host);
+            Worker::launch(&program, &arguments, (host, Ports::of(rank)), rank, logs.path())
+        };
         let workers = (0..spec.placement.size()).map(launch).collect::<Result<_>>()?;
-        Ok(Self { workers, _logs: logs })
+        Ok(Self { workers, strategy: spec.placement.strategy(), _logs: logs })
+    }
+
+    /// The workers that take requests: all of them, or the first stage of a pipeline.
+    #[must_use]
+    pub fn doors(&self) -> &[Worker] {
+        if self.strategy == Strategy::Pipeline { &self.workers[..1] } else { &self.workers }
     }
 
     /// Sends a signal to one worker.

@@ -1,15 +1,22 @@
-//! Fleets of real worker processes: parity with transformers, equality of every split, of experts and of layers, loss,
-//! drain, sabotage, refusals.
+//! Fleets of real worker processes: parity with transformers, equality of every split, of experts and of layers, what a
+//! shard reads and holds, loss, drain, sabotage, refusals.
 
 #[path = "fleet/bench.rs"]
 mod bench;
 #[path = "fleet/drain.rs"]
 mod drain;
+#[path = "fleet/equal.rs"]
+mod equal;
+#[path = "fleet/forced.rs"]
+mod forced;
 #[path = "fleet/loss.rs"]
 mod loss;
 #[path = "fleet/memory.rs"]
 mod memory;
+#[path = "fleet/owned.rs"]
+mod owned;
 #[path = "../../worker/tests/common/page.rs"]
+#[allow(dead_code, reason = "other tests use the rest")]
 mod page;
 #[path = "fleet/parity.rs"]
 mod parity;

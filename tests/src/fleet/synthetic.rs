@@ -31,6 +31,9 @@ const VALUE: u64 = 64;
 const LATENT: u64 = 256;
 const VOCABULARY: u64 = 8192;
 
+/// Numbers that a token leaves in the cache of a layer.
+pub const CACHED: u64 = LATENT + ROPE;
+
 impl Synthetic {
     /// Its `config.json`.
     #[must_use]
@@ -47,6 +50,14 @@ impl Synthetic {
             "max_position_embeddings": 4096, "rope_theta": 10000.0, "tie_word_embeddings": false,
             "bos_token_id": 0, "eos_token_id": 1,
         })
+    }
+
+    /// Bytes of the tensors whose name `owned` takes.
+    #[must_use]
+    pub fn bytes(&self, owned: impl Fn(&str) -> bool) -> u64 {
+        let tensors = self.tensors();
+        let own = tensors.iter().filter(|(name, _)| owned(name));
+        own.map(|(name, shape)| shape.iter().product::<u64>() * stored(name).1).sum()
     }
 
     fn tensors(&self) -> Vec<(String, Vec<u64>)> {
@@ -97,8 +108,7 @@ impl Synthetic {
         let mut end = 0;
         for (name, shape) in &tensors {
             let begin = end;
-            // A correction bias is F32 in every published file.
-            let (dtype, bytes) = if name.ends_with("_bias") { ("F32", 4) } else { ("BF16", 2) };
+            let (dtype, bytes) = stored(name);
             end += shape.iter().product::<u64>() * bytes;
             table.insert(name.clone(), json!({"dtype": dtype, "shape": shape, "data_offsets": [begin, end]}));
         }
@@ -117,6 +127,11 @@ impl Synthetic {
         }
         file.flush().context("model.safetensors")
     }
+}
+
+/// Element type of a tensor and its bytes. A correction bias is F32 in every published file.
+fn stored(name: &str) -> (&'static str, u64) {
+    if name.ends_with("_bias") { ("F32", 4) } else { ("BF16", 2) }
 }
 
 /// Keeps sign and mantissa of random bits: a number between 2⁻⁷ and 2⁻⁶, or its negative.

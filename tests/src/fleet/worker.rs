@@ -17,7 +17,6 @@ use tonic_health::pb::health_client::HealthClient;
 
 use super::Ports;
 use crate::monitoring::page;
-use crate::paths::binary;
 
 /// Between two looks at a worker that starts.
 const LOOK: Duration = Duration::from_millis(30);
@@ -41,6 +40,7 @@ pub struct Worker {
 
 impl Worker {
     pub(super) fn launch(
+        program: &Path,
         arguments: &[String],
         (host, ports): (Ipv4Addr, Ports),
         rank: usize,
@@ -48,8 +48,7 @@ impl Worker {
     ) -> Result<Self> {
         let log = logs.join(format!("{rank}.log"));
         let file = File::create(&log).context("a log file")?;
-        let program = binary("shoal-worker")?;
-        let child = Command::new(&program)
+        let child = Command::new(program)
             .args(arguments)
             .stdin(Stdio::null())
             .stdout(file.try_clone().context("a log file")?)
@@ -131,14 +130,33 @@ impl Worker {
     /// # Errors
     /// When the process is gone.
     pub fn memory(&self) -> Result<u64> {
+        Ok((self.counted("status", "RssAnon:")? + self.counted("status", "RssFile:")?) * 1024)
+    }
+
+    /// The most bytes of memory that the process has had at once since its start, code and files included.
+    ///
+    /// # Errors
+    /// When the process is gone.
+    pub fn peak_memory(&self) -> Result<u64> {
+        Ok(self.counted("status", "VmHWM:")? * 1024)
+    }
+
+    /// Bytes of files that the process has read; its own code, which the system maps, is not among them.
+    ///
+    /// # Errors
+    /// When the process is gone.
+    pub fn bytes_read(&self) -> Result<u64> {
+        self.counted("io", "rchar:")
+    }
+
+    /// The number behind `name` in a file that the system keeps about the process.
+    fn counted(&self, file: &str, name: &str) -> Result<u64> {
         let id = self.child.id().with_context(|| format!("rank {} is gone", self.rank))?;
-        let status = std::fs::read_to_string(format!("/proc/{id}/status")).context("the worker's status")?;
-        let kibibytes = |name: &str| {
-            let line = status.lines().find_map(|line| line.strip_prefix(name));
-            let number = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok());
-            number.with_context(|| format!("no {name} in the worker's status"))
-        };
-        Ok((kibibytes("RssAnon:")? + kibibytes("RssFile:")?) * 1024)
+        let path = format!("/proc/{id}/{file}");
+        let text = std::fs::read_to_string(&path).with_context(|| path.clone())?;
+        let rest = text.lines().find_map(|line| line.strip_prefix(name));
+        let number = rest.and_then(|rest| rest.split_whitespace().next()?.parse().ok());
+        number.with_context(|| format!("no {name} in {path}"))
     }
 
     /// Everything that the worker has logged.

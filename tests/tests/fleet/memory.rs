@@ -18,7 +18,7 @@ use shoal_proto::placement::Placement;
 use shoal_tests::fleet::ask::greedy;
 use shoal_tests::fleet::fixture::path;
 use shoal_tests::fleet::synthetic::Synthetic;
-use shoal_tests::fleet::{Fleet, Spec};
+use shoal_tests::fleet::{Fleet, Spec, Worker};
 
 /// How far the plan may be off, in percent.
 const PERCENT: f64 = 5.0;
@@ -29,19 +29,30 @@ const STREAMS: usize = 32;
 /// Serves `sequences` at once, each with a full context, and reads the memory of every worker.
 async fn memory(model: &Path, shards: usize, (sequences, context): (u32, u32), step: u32) -> Result<Vec<u64>> {
     let experts = folder::shape(model)?.experts;
-    let flags = [
-        format!("--context-tokens={context}"),
-        format!("--max-concurrent-sequences={sequences}"),
-        format!("--step-tokens={step}"),
-    ];
-    let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
-    let spec = Spec::new(model, Placement::even(u32::try_from(experts)?, shards)?).with(&flags);
+    let placement = Placement::even(u32::try_from(experts)?, shards)?;
+    let spec = roomy(Spec::new(model, placement), (sequences, context), step);
     let fleet = Fleet::start(&spec).await?;
+    fill(&fleet, (sequences, context)).await?;
+    fleet.workers.iter().map(Worker::memory).collect()
+}
+
+/// A group with room for `sequences` of `context` tokens.
+pub(crate) fn roomy(spec: Spec, (sequences, context): (u32, u32), step: u32) -> Spec {
+    spec.with(&[
+        &format!("--context-tokens={context}"),
+        &format!("--max-concurrent-sequences={sequences}"),
+        &format!("--step-tokens={step}"),
+    ])
+}
+
+/// Asks for `sequences` at once, each with a full context.
+pub(crate) async fn fill(fleet: &Fleet, (sequences, context): (u32, u32)) -> Result<()> {
     // All at once, so that no block of the cache is used twice; the last token of an answer is never cached.
     let prompt: Vec<u32> = (0..context.saturating_sub(8)).map(|position| position % 97 + 2).collect();
+    let doors = fleet.doors();
     let mut clients = Vec::new();
-    for index in 0..(sequences as usize).div_ceil(STREAMS).max(shards) {
-        clients.push(fleet.workers[index % shards].client().await?);
+    for index in 0..(sequences as usize).div_ceil(STREAMS).max(doors.len()) {
+        clients.push(doors[index % doors.len()].client().await?);
     }
     let asked = (0..sequences as usize).map(|index| {
         let mut client = clients[index % clients.len()].clone();
@@ -53,7 +64,7 @@ async fn memory(model: &Path, shards: usize, (sequences, context): (u32, u32), s
         }
     });
     try_join_all(asked).await?;
-    fleet.workers.iter().map(|worker| worker.memory()).collect()
+    Ok(())
 }
 
 /// The plan's terms for a shard of `model` on CPU, without the margin.

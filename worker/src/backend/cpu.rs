@@ -25,6 +25,7 @@ mod tree;
 
 use std::collections::HashSet;
 use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
@@ -76,6 +77,8 @@ pub struct CpuBackend {
     level: Level,
     loaded: Mutex<Loaded>,
     queue: Arc<Queue>,
+    /// Pieces of ops begun.
+    begun: Arc<AtomicU64>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -91,13 +94,14 @@ impl CpuBackend {
     pub(super) fn named(name: &'static str, options: CpuOptions, order: Order) -> Result<Self, BackendError> {
         let level = Available::check(options.level.unwrap_or_else(Level::detect))?;
         let no_thread = |error: std::io::Error| BackendError::DeviceLost(format!("cannot start a thread: {error}"));
-        let device = Device { pool: Pool::new(options.threads.get()).map_err(no_thread)?, level };
+        let begun = Arc::new(AtomicU64::new(0));
+        let device = Device { pool: Pool::new(options.threads.get(), Arc::clone(&begun)).map_err(no_thread)?, level };
         let queue = Arc::new(Queue::default());
         let served = Arc::clone(&queue);
         let builder = std::thread::Builder::new().name("cpu-0".into());
         let thread = builder.spawn(move || served.serve(device, order)).map_err(no_thread)?;
         let loaded = Mutex::new(Loaded::default());
-        Ok(Self { name, level: level.level(), loaded, queue, thread: Some(thread) })
+        Ok(Self { name, level: level.level(), loaded, queue, begun, thread: Some(thread) })
     }
 
     fn loaded(&self) -> MutexGuard<'_, Loaded> {
@@ -200,7 +204,7 @@ impl Backend for CpuBackend {
     }
 
     fn progress(&self) -> u64 {
-        self.queue.ops()
+        self.queue.ops() + self.begun.load(Ordering::Relaxed)
     }
 
     fn wait(&self, ticket: Ticket) -> Result<Report, BackendError> {

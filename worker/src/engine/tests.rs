@@ -2,12 +2,13 @@
 
 mod cache;
 mod pipeline;
+mod slow;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
 
 use pretty_assertions::assert_eq;
@@ -63,6 +64,7 @@ fn engine_on(
     let model = load(&load_options, backend).unwrap();
     let capacity = Capacity { context_tokens: 512, sequences: 16, queue: 64 };
     let timing = Timing {
+        heartbeat: Duration::from_millis(250),
         accept: Duration::from_millis(400),
         progress: Duration::from_millis(1500),
         suspect: Duration::from_secs(1),
@@ -108,6 +110,32 @@ impl Engines {
         }
         self
     }
+
+    /// Waits until the group has drained; nobody was lost for it.
+    async fn drained(&self) {
+        for handle in &self.handles {
+            let mut phase = handle.drain.clone();
+            tokio::time::timeout(Duration::from_secs(20), phase.wait_for(|phase| *phase == DrainPhase::Done))
+                .await
+                .expect("should drain at once when nobody has a stream")
+                .unwrap();
+            assert_eq!(*handle.readiness.borrow(), Readiness::Ready);
+        }
+    }
+}
+
+fn stat(handle: &EngineHandle, field: fn(&EngineStats) -> &AtomicU64) -> u64 {
+    EngineStats::get(field(&handle.stats))
+}
+
+/// The lane shows its gauges once it has told the clients.
+async fn until_zero(handle: &EngineHandle, gauge: fn(&EngineStats) -> &AtomicU64) {
+    let zero = async {
+        while stat(handle, gauge) > 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), zero).await.expect("should come back to zero");
 }
 
 fn request(prompt: Vec<u32>, max_tokens: u32, sampling: SamplingParams) -> Request {
@@ -182,8 +210,8 @@ async fn every_split_gives_the_bits_of_one_worker() {
             let engines = Engines::start(name, &placement, &[]).ready().await;
             let found = answers(&engines.handles.iter().collect::<Vec<_>>()).await;
             assert_eq!(found, expected, "{name} {placement:?}");
-            let sum = |field: fn(&EngineStats) -> &std::sync::atomic::AtomicU64| -> u64 {
-                engines.handles.iter().map(|handle| EngineStats::get(field(&handle.stats))).sum()
+            let sum = |field: fn(&EngineStats) -> &AtomicU64| -> u64 {
+                engines.handles.iter().map(|handle| stat(handle, field)).sum()
             };
             let remote = sum(|stats| &stats.expert_pairs_remote);
             assert!(remote * 10 >= 3 * (remote + sum(|stats| &stats.expert_pairs_local)), "too little was remote");
@@ -224,14 +252,7 @@ async fn a_group_drains_as_one_and_no_stream_fails() {
     for answer in streams.into_iter().chain([late]) {
         assert!(matches!(collect(answer).await.1, Event::Finished(_)));
     }
-    for handle in &engines.handles {
-        let mut phase = handle.drain.clone();
-        tokio::time::timeout(Duration::from_secs(20), phase.wait_for(|phase| *phase == DrainPhase::Done))
-            .await
-            .expect("should drain at once when nobody has a stream")
-            .unwrap();
-        assert_eq!(*handle.readiness.borrow(), Readiness::Ready);
-    }
+    engines.drained().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -245,10 +266,5 @@ async fn a_client_that_leaves_frees_its_blocks_and_a_passed_deadline_fails() {
     assert!(matches!(end, Event::Failed(failure) if failure.code == FailureCode::DeadlineExceeded));
     let (tokens, _) = collect(submit(handle, request(vec![1], 3, SamplingParams::default()))).await;
     assert_eq!(tokens.len(), 3);
-    let free = async {
-        while EngineStats::get(&handle.stats.kv_blocks_used) > 0 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(10), free).await.expect("should free every block");
+    until_zero(handle, |stats| &stats.kv_blocks_used).await;
 }

@@ -117,14 +117,7 @@ fn read_frame(input: &[u8]) -> Result<(), String> {
     check_partials(&partials, &requests[0], &SHAPE).map_err(|error| error.to_string())
 }
 
-const STAGE: StageShape = StageShape {
-    hidden: 2,
-    bucket: Bucket { rows: 6, samples: 2 },
-    context: 256,
-    kv_blocks: 8,
-    vocabulary: 50,
-    layers: 3,
-};
+const STAGE: StageShape = include!("../common/stage_shape.rs");
 
 fn read_stage(frame: &[u8]) -> Result<(), String> {
     let stage = Stage::decode(frame).map_err(|error| error.to_string())?;

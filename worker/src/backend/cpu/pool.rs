@@ -11,6 +11,9 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+/// Multiply-adds of a piece: less than the progress deadline of a group on any machine that serves.
+const LONGEST: usize = 1 << 30;
+
 /// How long a thread spins before it parks.
 pub(super) const SPIN: Duration = Duration::from_micros(20);
 
@@ -25,6 +28,8 @@ struct Shared {
     gate: AtomicU64,
     next: AtomicUsize,
     pieces: AtomicUsize,
+    /// Pieces begun, of all jobs.
+    begun: Arc<AtomicU64>,
     job: UnsafeCell<Option<Job>>,
     panicked: AtomicBool,
     stop: AtomicBool,
@@ -45,13 +50,16 @@ pub(super) struct Pool {
 }
 
 impl Pool {
+    /// Counts in `begun` every piece of every job when it begins.
+    ///
     /// # Errors
     /// When the system refuses a thread.
-    pub(super) fn new(threads: usize) -> std::io::Result<Self> {
+    pub(super) fn new(threads: usize, begun: Arc<AtomicU64>) -> std::io::Result<Self> {
         let shared = Arc::new(Shared {
             gate: AtomicU64::new(0),
             next: AtomicUsize::new(0),
             pieces: AtomicUsize::new(0),
+            begun,
             job: UnsafeCell::new(None),
             panicked: AtomicBool::new(false),
             stop: AtomicBool::new(false),
@@ -76,10 +84,8 @@ impl Pool {
     /// Pieces worth making of `work` multiply-adds that can be cut in at most `most`.
     pub(super) fn pieces(&self, work: usize, most: usize) -> usize {
         const WORTH_SHARING: usize = 1 << 16;
-        if self.helpers.is_empty() {
-            return 1;
-        }
-        (work / WORTH_SHARING).min(self.threads() * 4).min(most).max(1)
+        let shared = if self.helpers.is_empty() { 1 } else { (work / WORTH_SHARING).min(self.threads() * 4) };
+        shared.max(work / LONGEST).min(most).max(1)
     }
 
     /// Calls `job` once for each of `0..pieces`, on any thread; returns when all are done.
@@ -87,11 +93,14 @@ impl Pool {
     /// # Panics
     /// When a piece did.
     pub(super) fn run(&mut self, pieces: usize, job: &(dyn Fn(usize) + Sync)) {
+        let shared = &*self.shared;
         if pieces <= 1 || self.helpers.is_empty() {
-            (0..pieces).for_each(job);
+            for piece in 0..pieces {
+                shared.begun.fetch_add(1, Ordering::Relaxed);
+                job(piece);
+            }
             return;
         }
-        let shared = &*self.shared;
         // SAFETY: only the lifetime changes. The gate is closed below, and everyone has left, before this returns.
         let job: Job = unsafe { std::mem::transmute::<&(dyn Fn(usize) + Sync), Job>(job) };
         // SAFETY: the gate is closed and empty: `&mut self`, and every run leaves it so.
@@ -141,6 +150,7 @@ fn work(shared: &Shared, job: Job) {
         if piece >= shared.pieces.load(Ordering::Relaxed) {
             return;
         }
+        shared.begun.fetch_add(1, Ordering::Relaxed);
         // SAFETY: the owner waits for everyone inside before the closure's borrow ends.
         unsafe { (*job)(piece) };
     }
@@ -207,7 +217,7 @@ mod tests {
     #[test]
     fn every_piece_runs_exactly_once_however_many_threads_there_are() {
         for threads in [1, 2, 5] {
-            let mut pool = Pool::new(threads).unwrap();
+            let mut pool = Pool::new(threads, Arc::default()).unwrap();
             for pieces in [0, 1, 2, 7, 100] {
                 for _ in 0..50 {
                     let hits: Vec<AtomicUsize> = (0..pieces).map(|_| AtomicUsize::new(0)).collect();
@@ -221,8 +231,24 @@ mod tests {
     }
 
     #[test]
+    fn long_work_is_cut_even_for_one_thread_and_whoever_waits_sees_each_piece_begin() {
+        for threads in [1, 2] {
+            let begun = Arc::new(AtomicU64::new(0));
+            let mut pool = Pool::new(threads, Arc::clone(&begun)).unwrap();
+            assert_eq!(pool.pieces(LONGEST - 1, usize::MAX), if threads == 1 { 1 } else { 8 });
+            let pieces = pool.pieces(40 * LONGEST, usize::MAX);
+            assert_eq!((pieces, pool.pieces(40 * LONGEST, 7)), (40, 7));
+            // The thread's own count may be behind others' when there are others.
+            let seen: Vec<AtomicU64> = (0..pieces).map(|_| AtomicU64::new(0)).collect();
+            pool.run(pieces, &|piece| seen[piece].store(begun.load(Ordering::Relaxed), Ordering::Relaxed));
+            assert!(seen.iter().enumerate().all(|(piece, seen)| seen.load(Ordering::Relaxed) > piece as u64 / 2));
+            assert_eq!(begun.load(Ordering::Relaxed), 40);
+        }
+    }
+
+    #[test]
     fn a_panic_in_a_piece_reaches_the_caller_and_the_pool_lives_on() {
-        let mut pool = Pool::new(3).unwrap();
+        let mut pool = Pool::new(3, Arc::default()).unwrap();
         let failed = catch_unwind(AssertUnwindSafe(|| pool.run(20, &|piece| assert!(piece != 13))));
         assert!(failed.is_err());
         let sum = AtomicUsize::new(0);

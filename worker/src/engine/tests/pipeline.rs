@@ -26,20 +26,6 @@ fn placements(layers: u32) -> Vec<Placement> {
     [2, 3].into_iter().map(|size| Placement::even_pipeline(layers, size).unwrap()).chain(uneven).collect()
 }
 
-fn stat(handle: &EngineHandle, field: fn(&EngineStats) -> &std::sync::atomic::AtomicU64) -> u64 {
-    EngineStats::get(field(&handle.stats))
-}
-
-/// The lane shows its gauges once it has told the clients.
-async fn until_zero(handle: &EngineHandle, gauge: fn(&EngineStats) -> &std::sync::atomic::AtomicU64) {
-    let zero = async {
-        while stat(handle, gauge) > 0 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(10), zero).await.expect("should come back to zero");
-}
-
 fn strict() -> Arc<dyn Backend> {
     let cpu = CpuOptions { threads: NonZeroUsize::MIN, level: None };
     Arc::new(StrictBackend::new(StrictOptions { cpu, seed: 7 }).unwrap())
@@ -173,14 +159,7 @@ async fn a_pipeline_drains_as_one_and_no_stream_fails() {
     for answer in open {
         assert!(matches!(collect(answer).await.1, Event::Finished(_)));
     }
-    for handle in &engines.handles {
-        let mut phase = handle.drain.clone();
-        tokio::time::timeout(Duration::from_secs(20), phase.wait_for(|phase| *phase == DrainPhase::Done))
-            .await
-            .expect("should drain at once when nobody has a stream")
-            .unwrap();
-        assert_eq!(*handle.readiness.borrow(), Readiness::Ready);
-    }
+    engines.drained().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
