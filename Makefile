@@ -1,6 +1,6 @@
 # Every target works from a fresh clone. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help build test bench-operator demo images cluster-bin lint clean
+.PHONY: help build test bench-operator bench-prefix demo images cluster-bin lint clean
 
 help: ## This list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -14,6 +14,10 @@ test: ## Everything: unit tests, worker fleets, a real control plane, a real nod
 bench-operator: ## The operator beside a dumb client that makes the same objects; minutes, on both cores
 	cargo build --release -p shoal-operator --bins
 	cargo test --workspace --bench operator -- --test-threads=1
+
+bench-prefix: ## First tokens of prompts whose beginning is in the cache; a minute or two, on both cores
+	cargo build --release -p shoal-worker --bins
+	cargo test --workspace --bench prefix
 
 demo: ## One manifest, two worker processes, one streamed answer on this machine
 	@sh scripts/demo.sh

@@ -14,11 +14,11 @@ use super::even;
 
 const MODEL: &str = "v2-lite";
 
-/// Three sequences over `shards` shards, past a block of the cache.
-fn order(shards: &str) -> Result<Bench> {
+/// Three sequences over `shards`, past a block of the cache.
+fn order(shards: &[&str]) -> Result<Bench> {
     let model = format!("--model={}", path(MODEL).display());
-    let words = [&model, "--prefill=70", "--decode=6", "--batch=3", "--threads=2", shards];
-    let mut bench = BenchArgs::parse_from_words(words.map(ToOwned::to_owned))?.check()?;
+    let words = [&[&model, "--prefill=70", "--decode=6", "--batch=3", "--threads=2"], shards].concat();
+    let mut bench = BenchArgs::parse_from_words(words.into_iter().map(ToOwned::to_owned))?.check()?;
     bench.top_logprobs = 20;
     Ok(bench)
 }
@@ -31,7 +31,8 @@ fn bits(token: &SampledToken) -> TokenBits {
 #[tokio::test(flavor = "multi_thread")]
 async fn logits_of_bench_are_those_of_generate() -> Result<()> {
     let fleet = Fleet::start(&even(MODEL, 1)?).await?;
-    for shards in ["--shards=1", "--shards=2"] {
+    let pipeline = ["--shards=3", "--strategy=pipeline"];
+    for shards in [&["--shards=1"][..], &["--shards=2"], &pipeline[..1], &pipeline] {
         let order = order(shards)?;
         let run = bench::run(&order, Instant::now()).await?.remove(0);
         let config = std::fs::read(path(MODEL).join("config.json"))?;
@@ -43,7 +44,7 @@ async fn logits_of_bench_are_those_of_generate() -> Result<()> {
             for (step, token) in answer.iter().enumerate() {
                 let seen = [&drawn.prompts[sequence], &drawn.answers[sequence][..step]].concat();
                 let said = of_answer(&fleet.workers[0].ask(greedy(&seen, 1)).await?).context("an answer failed")?;
-                ensure!(said == [bits(token)], "{shards}: token {step} of sequence {sequence} differs");
+                ensure!(said == [bits(token)], "{shards:?}: token {step} of sequence {sequence} differs");
             }
         }
     }

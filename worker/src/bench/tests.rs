@@ -47,9 +47,14 @@ fn no_two_sequences_and_no_two_batches_share_tokens_and_a_seed_says_which() {
     assert_ne!(Drawn::new(&other, 3, 1000), Drawn::new(&bench, 3, 1000));
 }
 
+/// Two sequences over two stages are two steps under way, each of one sequence.
+#[rstest]
+#[case::one_process("")]
+#[case::two_stages("--shards 2 --strategy pipeline")]
+#[case::two_sequences_over_two_stages("--shards 2 --strategy pipeline --batch 2")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_sequence_alone_reads_its_chosen_experts_and_the_dense_part_in_every_step() {
-    let line = format!("--model {} --prefill 70 --decode 400 --threads 1", fixture("v2-lite"));
+async fn a_step_of_one_sequence_reads_its_chosen_experts_and_the_dense_part(#[case] shards: &str) {
+    let line = format!("--model {} --prefill 70 --decode 400 --threads 1 {shards}", fixture("v2-lite"));
     let bench = check(&line).unwrap();
     let run = run(&bench, Instant::now()).await.unwrap().remove(0);
     let config: serde_json::Value =
@@ -68,5 +73,5 @@ async fn a_sequence_alone_reads_its_chosen_experts_and_the_dense_part_in_every_s
     let positive = [figures.prefill_tokens_per_second, figures.decode_tokens_per_second, figures.read_gbps_before];
     assert!(positive.iter().all(|&figure| figure > 0.0 && figure.is_finite()), "{figures:?}");
     let json: serde_json::Value = serde_json::from_str(&json(std::slice::from_ref(figures)).unwrap()).unwrap();
-    assert_eq!(json["batch"], 1);
+    assert_eq!(json["batch"], run.answers.len());
 }
