@@ -22,7 +22,7 @@ const FREE_BYTES: usize = 16 << 20;
 const SLICE: u64 = 50_000;
 const BETWEEN_LINES: Duration = Duration::from_secs(20);
 /// Beyond this an input is dear, and seldom spoilt further: most of the time would go into few of them.
-const DEAR_BYTES: usize = 1 << 20;
+const DEAR_BYTES: usize = 1 << 19;
 
 static ENOUGH: AtomicBool = AtomicBool::new(false);
 
