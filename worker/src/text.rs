@@ -2,7 +2,9 @@
 //!
 //! Never samples and never sees logits. What a model folder says about text is read once, here.
 
+mod believed;
 mod detokenizer;
+mod expressions;
 mod files;
 mod gguf;
 mod pretokenizers;
@@ -90,27 +92,6 @@ impl ModelText {
             None => Self::new(files::read(directory)?, Tokenizer::load(directory)?),
             Some(path) => Self::of_gguf(&path, &read_metadata(&path).map_err(unreadable)?),
         }
-    }
-
-    /// The text of GGUF metadata alone.
-    ///
-    /// # Errors
-    /// [`TextError`], naming the key at fault.
-    pub fn of_metadata(metadata: &Metadata) -> Result<Self, TextError> {
-        let path = Path::new("GGUF metadata");
-        let invalid = |problem: String| TextError::Invalid { path: path.to_owned(), problem };
-        let said = gguf::said(metadata).map_err(invalid)?;
-        let file = gguf::tokenizer(metadata).map_err(invalid)?;
-        let tokenizer = file.map(|file| Tokenizer::parse(path, &file.to_string())).transpose()?;
-        Self::new(said, tokenizer)
-    }
-
-    /// The content of a `tokenizer.json` alone: no template, no BOS.
-    ///
-    /// # Errors
-    /// [`TextError`] when it is not usable.
-    pub fn of_tokenizer(file: &str) -> Result<Self, TextError> {
-        Self::new(files::Said::default(), Some(Tokenizer::parse(Path::new("tokenizer.json"), file)?))
     }
 
     fn of_gguf(path: &Path, metadata: &Metadata) -> Result<Self, TextError> {

@@ -87,6 +87,8 @@ limits! {
     GGUF_KEYS = "GGUF metadata keys", 0.0, 65_536.0, "";
     /// Of one GGUF file.
     GGUF_TENSORS = "GGUF tensors", 0.0, 65_536.0, "";
+    /// Of one `tokenizer.json`, each times its repetitions.
+    EXPRESSION_CLASSES = "classes of a tokenizer's expressions", 0.0, 64.0, "";
     /// Of a key or a tensor.
     GGUF_NAME = "GGUF name", 1.0, 256.0, "bytes";
     /// A power of two.

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
-use super::{TextError, files};
+use super::{TextError, believed, files};
 
 const FILE: &str = "tokenizer.json";
 const MAX_BYTES: u64 = 256 * 1024 * 1024;
@@ -33,6 +33,7 @@ impl Tokenizer {
     /// The tokenizer that `text`, the content of a `tokenizer.json`, describes; `path` is where it came from.
     pub(super) fn parse(path: &Path, text: &str) -> Result<Self, TextError> {
         let invalid = |problem: String| TextError::Invalid { path: path.to_owned(), problem };
+        believed::check(text).map_err(invalid)?;
         let mut inner = guarded(|| tokenizers::Tokenizer::from_bytes(text.as_bytes()))
             .map_err(|_| invalid("the tokenizer cannot be built from it".into()))?
             .map_err(|error| invalid(error.to_string()))?;

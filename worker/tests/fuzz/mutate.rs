@@ -1,5 +1,10 @@
 //! Spoils good inputs.
 
+use super::texts;
+
+/// How far away a text to replace may be.
+const TEXT_REACH: usize = 256;
+
 /// SplitMix64. Steele, Lea and Flood 2014.
 pub(crate) struct Random(u64);
 
@@ -16,7 +21,7 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    fn below(&mut self, end: usize) -> usize {
+    pub(crate) fn below(&mut self, end: usize) -> usize {
         (self.next() % end.max(1) as u64) as usize
     }
 }
@@ -60,28 +65,14 @@ const WORDS: [&str; 16] = [
     "}",
     ",",
 ];
-const MOST_BYTES: usize = 1 << 16;
-
-/// One input of the corpus with one to eight things changed.
-pub(crate) fn spoil(corpus: &[Vec<u8>], random: &mut Random) -> Vec<u8> {
-    let mut input = corpus[random.below(corpus.len())].clone();
-    for _ in 0..1 + random.below(8) {
-        change(&mut input, corpus, random);
-        if random.below(3) == 0 {
-            break;
-        }
-    }
-    input.truncate(MOST_BYTES);
-    input
-}
-
-fn change(input: &mut Vec<u8>, corpus: &[Vec<u8>], random: &mut Random) {
+/// Changes one thing; `other` is an input to copy from, `words` are texts to put in the place of texts.
+pub(crate) fn change(input: &mut Vec<u8>, other: &[u8], words: &[Vec<u8>], random: &mut Random) {
     let at = random.below(input.len());
     // Headers are where the lies matter.
     let at = if random.below(2) == 0 { at.min(random.below(256)) } else { at };
     let rest = input.len() - at;
     let span = (1 + random.below(32)).min(rest);
-    match random.below(10) {
+    match random.below(13) {
         0 if rest > 0 => input[at] ^= 1 << random.below(8),
         1 if rest > 0 => input[at] = random.next() as u8,
         2 => drop(input.drain(at..at + span)),
@@ -93,7 +84,6 @@ fn change(input: &mut Vec<u8>, corpus: &[Vec<u8>], random: &mut Random) {
         5 if rest >= 8 => input[at..at + 8].copy_from_slice(&EDGES[random.below(EDGES.len())].to_le_bytes()),
         6 if rest >= 4 => input[at..at + 4].copy_from_slice(&(EDGES[random.below(EDGES.len())] as u32).to_le_bytes()),
         7 => {
-            let other = &corpus[random.below(corpus.len())];
             let from = random.below(other.len());
             let to = (from + 1 + random.below(64)).min(other.len());
             input.splice(at..at + span, other[from..to].iter().copied());
@@ -103,6 +93,12 @@ fn change(input: &mut Vec<u8>, corpus: &[Vec<u8>], random: &mut Random) {
             // In place of a number, or anywhere.
             let digits = input[at..].iter().take_while(|byte| byte.is_ascii_digit()).count();
             input.splice(at..at + digits, word);
+        }
+        9..12 if !words.is_empty() => {
+            let word = &words[random.below(words.len())];
+            if let Some(text) = texts::next(input, at..at + TEXT_REACH) {
+                texts::replace(input, text, word);
+            }
         }
         _ => {
             let byte = random.next() as u8;
