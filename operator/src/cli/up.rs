@@ -130,7 +130,7 @@ fn decide(model: &ModelDeployment, share: &mut Share) -> Result<Wanted, UpComman
     local::say(describe(&name, accepted.clone(), &plan).trim())?;
     accepted.map_err(rejected)?;
     let Some(revision) = Revision::decide(&spec, &plan, DEFAULT_IMAGE) else {
-        let account = share.is_shared().then(|| format!("; {}", share.account())).unwrap_or_default();
+        let account = if share.is_shared() { format!("; {}", share.account()) } else { String::new() };
         return Err(UpCommandError::NoPlan { name, message: plan.verdict.message + &account });
     };
     let wanted = Wanted { revision, replicas: spec.replicas, rollout: spec.rollout, recovery: spec.recovery };
