@@ -110,8 +110,10 @@ impl Controller {
             Err(unread) => return self.refuse(&stored, unread).await,
         };
         // 1. dereference: from the stores; the client only for what no watch has shown for long
-        self.confirm(&ModelKey::of(model)).await?;
-        let mut found = self.world.found(&ModelKey::of(model), Instant::now());
+        // One moment for both: what was not overdue when the server was asked is believed, however long it took to answer.
+        let asked_at = Instant::now();
+        self.confirm(&ModelKey::of(model), asked_at).await?;
+        let mut found = self.world.found(&ModelKey::of(model), asked_at);
         found.unknown.clone_from(&stored.unknown);
         let inventory = self.world.inventory();
         // 2. validate, 3. plan, 4. rollout: no client
@@ -156,13 +158,13 @@ impl Controller {
 
     /// A pod of ours that no watch has shown for long is neither there nor gone before the server has been asked for it:
     /// the watch of a busy server may be minutes behind, and whoever took those pods for lost would end them all.
-    async fn confirm(&self, key: &ModelKey) -> Result<(), PassError> {
-        let asked = self.world.overdue_pods(key, Instant::now());
+    async fn confirm(&self, key: &ModelKey, now: Instant) -> Result<(), PassError> {
+        let asked = self.world.overdue_pods(key, now);
         let answers = apply::look(&self.client, &key.namespace, &asked).await;
-        let now = Instant::now();
+        let answered_at = Instant::now();
         for (pod, answer) in asked.iter().zip(answers) {
             match answer {
-                Ok(there) => self.world.settle_pod(pod, there, now),
+                Ok(there) => self.world.settle_pod(pod, there, answered_at),
                 Err(problem) => return Err(PassError::Apply { problem, again: None }),
             }
         }

@@ -282,7 +282,9 @@ mod tests {
         assert!(shelf.awaits(&key));
         shelf.take(Event::Apply(pod("seen", "4", false)));
         assert!(shelf.overdue(&key, now).is_empty());
+        shelf.note(pod("fresh", "3", false), later);
         let overdue = shelf.overdue(&key, later);
+        assert_eq!(shelf.of(&key, later).len() + overdue.len(), 6, "at one moment each is believed or asked for");
         let name = |pod: &PodView| pod.meta.name.clone().unwrap();
         assert_eq!(overdue.iter().map(|pod| name(pod)).collect::<Vec<_>>(), ["anew", "gone", "others", "there"]);
         for asked in overdue {
@@ -304,6 +306,7 @@ mod tests {
         let pending = Shard::Pending;
         let expected = [
             entry("anew", "another", pending),
+            entry("fresh", "uid-fresh", pending),
             entry("seen", "uid-seen", pending),
             entry("there", "uid-there", Shard::Terminating),
         ];
