@@ -59,7 +59,7 @@ pub(super) struct Onward {
 }
 
 impl Onward {
-    /// Passes a step on to the next stage.
+    /// Passes a step on to the next stage; counted first, so that whoever has the answer finds all its rows counted.
     ///
     /// # Errors
     /// Why the group is lost.
@@ -67,9 +67,8 @@ impl Onward {
         let rows = parts.activation.len() / shape.row_bytes().max(1);
         let frames = cut(parts, self.sequence, shape.row_bytes());
         self.sequence += frames.len() as u64;
-        self.send(frames.into_iter().map(Parcel::Stage).collect())?;
         EngineStats::add(&self.group.stats().stage_rows, rows as u64);
-        Ok(())
+        self.send(frames.into_iter().map(Parcel::Stage).collect())
     }
 
     /// Frames that are numbered already.
