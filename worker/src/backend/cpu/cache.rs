@@ -5,9 +5,9 @@ use half::bf16;
 use crate::ops::Op;
 use crate::program::{BufferId, Dtype, View};
 
-use super::attend::{Keys, Query, Slot, attend};
+use super::attend::{Keys, Queries, Slot, attend};
 use super::run::{Device, Run};
-use super::runs::fill;
+use super::runs::{Line, fill_lines};
 
 impl Run {
     pub(super) fn append_kv(&self, first: View, second: View, cache: BufferId) {
@@ -47,20 +47,20 @@ impl Run {
         let work = 2 * self.longest() * slot.width;
         let level = device.level;
         let mut target = self.memory.write::<f32>(out.buffer);
-        fill(&mut device.pool, &mut target, self.runs(*out, rows), work, |row, head, out| {
+        fill_lines(&mut device.pool, &mut target, (self.runs(*out, rows), work), Line::Row, |row, head, outs| {
             let Some(blocks) = self.blocks(row) else {
-                out.fill(0.0);
+                outs.iter_mut().for_each(|out| out.fill(0.0));
                 return;
             };
-            let index = row * heads + head;
-            let query = Query {
-                latent: &latents[index * latent..][..latent],
-                rope: &ropes[index * rope..][..rope],
+            let own = row * heads + head..row * heads + head + outs.len();
+            let queries = Queries {
+                latent: &latents[own.start * latent..own.end * latent],
+                rope: &ropes[own.start * rope..own.end * rope],
                 scale: *scale,
-                sink: None,
+                sinks: None,
             };
             let count = self.control.positions[row] as usize + 1;
-            attend(level, query, Keys { cache: cache.as_weight(), blocks, first: 0, count, slot }, out);
+            attend(level, queries, Keys { cache: cache.as_weight(), blocks, first: 0, count, slot }, outs);
         });
     }
 
@@ -77,19 +77,31 @@ impl Run {
         let work = 2 * seen(self.longest()) * width;
         let level = device.level;
         let mut target = self.memory.write::<f32>(out.buffer);
-        fill(&mut device.pool, &mut target, self.runs(*out, rows), work, |row, head, out| {
+        fill_lines(&mut device.pool, &mut target, (self.runs(*out, rows), work), Line::Row, |row, first_head, outs| {
             let Some(blocks) = self.blocks(row) else {
-                out.fill(0.0);
+                outs.iter_mut().for_each(|out| out.fill(0.0));
                 return;
             };
-            let latent = &queries[(row * heads + head) * width..][..width];
-            let query = Query { latent, rope: &[], scale: *scale, sink: sinks.as_ref().map(|sinks| sinks[head]) };
-            let key_head = head * kv_heads / heads;
-            let (key, value) = (key_head * width, (kv_heads + key_head) * width);
-            let slot = Slot { width: 2 * kv_heads * width, key, latent: width, rope: 0, value };
             let count = self.control.positions[row] as usize + 1;
             let first = count - seen(count);
-            attend(level, query, Keys { cache: cache.as_weight(), blocks, first, count, slot }, out);
+            let mut done = 0;
+            while done < outs.len() {
+                let head = first_head + done;
+                let key_head = head * kv_heads / heads;
+                let sharing = (head..first_head + outs.len()).take_while(|head| head * kv_heads / heads == key_head);
+                let own = head..head + sharing.count();
+                let queries = Queries {
+                    latent: &queries[(row * heads + own.start) * width..(row * heads + own.end) * width],
+                    rope: &[],
+                    scale: *scale,
+                    sinks: sinks.as_ref().map(|sinks| &sinks[own.clone()]),
+                };
+                let (key, value) = (key_head * width, (kv_heads + key_head) * width);
+                let slot = Slot { width: 2 * kv_heads * width, key, latent: width, rope: 0, value };
+                let keys = Keys { cache: cache.as_weight(), blocks, first, count, slot };
+                attend(level, queries, keys, &mut outs[done..done + own.len()]);
+                done += own.len();
+            }
         });
     }
 

@@ -10,7 +10,7 @@ use super::lanes::{LANES, sum};
 use super::math::{cos_sin, silu};
 use super::matmul::{Product, Weight, multiply};
 use super::run::{Device, Run};
-use super::runs::{Runs, fill, fill_by_group};
+use super::runs::{Line, Runs, fill, fill_by_group, fill_lines};
 
 impl Run {
     /// A sampled id outside the table gives NaN, which the finite check reports.
@@ -101,13 +101,14 @@ impl Run {
                     weight.widen_rows(first(head), &mut decoded);
                     decoded
                 };
-                fill_by_group(&mut device.pool, &mut target, (to, work), decode, |decoded, row, head, out| {
-                    combine_rows(level, from.of(&x, row, head), Weight::F32(decoded), 0, out);
+                fill_by_group(&mut device.pool, &mut target, (to, work), decode, |decoded, head, outs| {
+                    combine_rows(level, &from.rows_of(&x, head, 0..rows), Weight::F32(decoded), 0, outs);
                 });
                 return;
             }
-            fill(&mut device.pool, &mut target, to, work, |row, head, out| {
-                combine_rows(level, from.of(&x, row, head), weight.as_weight(), first(head), out);
+            fill_lines(&mut device.pool, &mut target, (to, work), Line::Group, |head, row, outs| {
+                let xs = from.rows_of(&x, head, row..row + outs.len());
+                combine_rows(level, &xs, weight.as_weight(), first(head), outs);
             });
             return;
         }

@@ -1,4 +1,4 @@
-//! Sixteen F32 lanes at every instruction level: the only arithmetic of the wide kernels.
+//! Sixteen F32 lanes at every instruction level, whole or in parts: the only arithmetic of the wide kernels.
 //!
 //! A product is rounded before it is added (never fused), so that every level gives the same bits.
 #![expect(unsafe_code, reason = "vector loads and instructions")]
@@ -16,11 +16,13 @@ use half::{bf16, f16};
 /// Number of lanes; element k of a sum goes to lane k mod 16.
 pub(super) const LANES: usize = 16;
 
-/// Sixteen F32 numbers of one instruction level.
+/// F32 numbers in registers of one instruction level: all sixteen lanes, or a part of them.
 ///
 /// # Safety
-/// Every function must be called on a CPU that has the level; every load reads sixteen elements.
+/// Every function must be called on a CPU that has the level; loads and stores are of `WIDTH` elements.
 pub(super) trait Lanes: Copy {
+    /// Lanes; divides sixteen.
+    const WIDTH: usize;
     unsafe fn splat(value: f32) -> Self;
     unsafe fn load_f32(from: *const f32) -> Self;
     unsafe fn load_bf16(from: *const bf16) -> Self;
@@ -28,7 +30,7 @@ pub(super) trait Lanes: Copy {
     /// self + a · b, the product rounded first.
     unsafe fn add_product(self, a: Self, b: Self) -> Self;
     unsafe fn times(self, other: Self) -> Self;
-    unsafe fn to_array(self) -> [f32; LANES];
+    unsafe fn store(self, to: *mut f32);
 }
 
 /// Source format of a weight or of a cache row: widened exactly in registers.
@@ -83,10 +85,10 @@ impl Format for F16 {
     }
 }
 
-/// Up to sixteen elements, the other lanes 0.
+/// Up to `WIDTH` elements, the other lanes 0.
 ///
 /// # Safety
-/// As [`Lanes`]; `count` < 16 elements are read.
+/// As [`Lanes`]; `count` ≤ `WIDTH` elements are read.
 #[inline(always)]
 pub(super) unsafe fn load_tail<L: Lanes, F: Format>(from: *const F::Element, count: usize) -> L {
     let mut padded = [0.0; LANES];
@@ -96,6 +98,19 @@ pub(super) unsafe fn load_tail<L: Lanes, F: Format>(from: *const F::Element, cou
     }
     // SAFETY: sixteen elements on the stack.
     unsafe { L::load_f32(padded.as_ptr()) }
+}
+
+/// All sixteen lanes in memory.
+///
+/// # Safety
+/// As [`Lanes`]; `L` has sixteen lanes.
+#[inline(always)]
+pub(super) unsafe fn to_array<L: Lanes>(lanes: L) -> [f32; LANES] {
+    const { assert!(L::WIDTH == LANES, "a part is not all lanes") };
+    let mut array = [0.0; LANES];
+    // SAFETY: sixteen elements on the stack.
+    unsafe { lanes.store(array.as_mut_ptr()) };
+    array
 }
 
 /// The sum of all lanes in one fixed order: halves onto halves.
@@ -111,107 +126,152 @@ pub(super) fn sum(mut lanes: [f32; LANES]) -> f32 {
     lanes[0]
 }
 
-#[derive(Clone, Copy)]
-pub(super) struct Scalar([f32; LANES]);
+/// All sixteen lanes where there is no wide register: whatever the compiler makes of an array.
+pub(super) type Scalar = Plain<LANES>;
 
-impl Lanes for Scalar {
+/// N lanes in an array.
+#[derive(Clone, Copy)]
+pub(super) struct Plain<const N: usize>([f32; N]);
+
+impl<const N: usize> Lanes for Plain<N> {
+    const WIDTH: usize = N;
     #[inline(always)]
     unsafe fn splat(value: f32) -> Self {
-        Self([value; LANES])
+        Self([value; N])
     }
     #[inline(always)]
     unsafe fn load_f32(from: *const f32) -> Self {
-        // SAFETY: sixteen elements are readable.
-        Self(unsafe { from.cast::<[f32; LANES]>().read_unaligned() })
+        // SAFETY: N elements are readable.
+        Self(unsafe { from.cast::<[f32; N]>().read_unaligned() })
     }
     #[inline(always)]
     unsafe fn load_bf16(from: *const bf16) -> Self {
-        // SAFETY: sixteen elements are readable.
-        let bits = unsafe { from.cast::<[u16; LANES]>().read_unaligned() };
+        // SAFETY: N elements are readable.
+        let bits = unsafe { from.cast::<[u16; N]>().read_unaligned() };
         Self(bits.map(|b| f32::from_bits(u32::from(b) << 16)))
     }
     #[inline(always)]
     unsafe fn load_f16(from: *const f16) -> Self {
-        // SAFETY: sixteen elements are readable.
-        let bits = unsafe { from.cast::<[u16; LANES]>().read_unaligned() };
+        // SAFETY: N elements are readable.
+        let bits = unsafe { from.cast::<[u16; N]>().read_unaligned() };
         Self(bits.map(crate::formats::f16::widen))
     }
     #[inline(always)]
     unsafe fn add_product(mut self, a: Self, b: Self) -> Self {
-        for i in 0..LANES {
+        for i in 0..N {
             self.0[i] += a.0[i] * b.0[i];
         }
         self
     }
     #[inline(always)]
     unsafe fn times(mut self, other: Self) -> Self {
-        for i in 0..LANES {
+        for i in 0..N {
             self.0[i] *= other.0[i];
         }
         self
     }
     #[inline(always)]
-    unsafe fn to_array(self) -> [f32; LANES] {
-        self.0
+    unsafe fn store(self, to: *mut f32) {
+        // SAFETY: N elements are writable.
+        unsafe { to.cast::<[f32; N]>().write_unaligned(self.0) };
     }
 }
 
+/// All sixteen lanes at AVX2.
 #[cfg(target_arch = "x86_64")]
-#[derive(Clone, Copy)]
-pub(super) struct Avx2(__m256, __m256);
+pub(super) type Avx2 = Pair<HalfAvx2>;
 
-#[cfg(target_arch = "x86_64")]
-impl Lanes for Avx2 {
+/// The lanes of the first, then those of the second.
+#[derive(Clone, Copy)]
+pub(super) struct Pair<L>(L, L);
+
+impl<L: Lanes> Lanes for Pair<L> {
+    const WIDTH: usize = 2 * L::WIDTH;
     #[inline(always)]
     unsafe fn splat(value: f32) -> Self {
-        // SAFETY: the caller has AVX2.
-        unsafe { Self(_mm256_set1_ps(value), _mm256_set1_ps(value)) }
+        // SAFETY: passed on to the caller, here and below.
+        unsafe { Self(L::splat(value), L::splat(value)) }
     }
     #[inline(always)]
     unsafe fn load_f32(from: *const f32) -> Self {
-        // SAFETY: sixteen elements are readable; the caller has AVX2.
-        unsafe { Self(_mm256_loadu_ps(from), _mm256_loadu_ps(from.add(8))) }
+        // SAFETY: as above.
+        unsafe { Self(L::load_f32(from), L::load_f32(from.add(L::WIDTH))) }
     }
     #[inline(always)]
     unsafe fn load_bf16(from: *const bf16) -> Self {
-        // SAFETY: sixteen elements are readable; the caller has AVX2.
+        // SAFETY: as above.
+        unsafe { Self(L::load_bf16(from), L::load_bf16(from.add(L::WIDTH))) }
+    }
+    #[inline(always)]
+    unsafe fn load_f16(from: *const f16) -> Self {
+        // SAFETY: as above.
+        unsafe { Self(L::load_f16(from), L::load_f16(from.add(L::WIDTH))) }
+    }
+    #[inline(always)]
+    unsafe fn add_product(self, a: Self, b: Self) -> Self {
+        // SAFETY: as above.
+        unsafe { Self(self.0.add_product(a.0, b.0), self.1.add_product(a.1, b.1)) }
+    }
+    #[inline(always)]
+    unsafe fn times(self, other: Self) -> Self {
+        // SAFETY: as above.
+        unsafe { Self(self.0.times(other.0), self.1.times(other.1)) }
+    }
+    #[inline(always)]
+    unsafe fn store(self, to: *mut f32) {
+        // SAFETY: as above.
         unsafe {
-            let low = _mm256_cvtepu16_epi32(_mm_loadu_si128(from.cast()));
-            let high = _mm256_cvtepu16_epi32(_mm_loadu_si128(from.add(8).cast()));
-            let widened = (_mm256_slli_epi32::<16>(low), _mm256_slli_epi32::<16>(high));
-            Self(_mm256_castsi256_ps(widened.0), _mm256_castsi256_ps(widened.1))
+            self.0.store(to);
+            self.1.store(to.add(L::WIDTH));
+        }
+    }
+}
+
+/// Eight lanes: one register of AVX2.
+#[cfg(target_arch = "x86_64")]
+#[derive(Clone, Copy)]
+pub(super) struct HalfAvx2(__m256);
+
+#[cfg(target_arch = "x86_64")]
+impl Lanes for HalfAvx2 {
+    const WIDTH: usize = 8;
+    #[inline(always)]
+    unsafe fn splat(value: f32) -> Self {
+        // SAFETY: the caller has AVX2.
+        Self(unsafe { _mm256_set1_ps(value) })
+    }
+    #[inline(always)]
+    unsafe fn load_f32(from: *const f32) -> Self {
+        // SAFETY: eight elements are readable; the caller has AVX2.
+        Self(unsafe { _mm256_loadu_ps(from) })
+    }
+    #[inline(always)]
+    unsafe fn load_bf16(from: *const bf16) -> Self {
+        // SAFETY: eight elements are readable; the caller has AVX2.
+        unsafe {
+            let wide = _mm256_cvtepu16_epi32(_mm_loadu_si128(from.cast()));
+            Self(_mm256_castsi256_ps(_mm256_slli_epi32::<16>(wide)))
         }
     }
     #[inline(always)]
     unsafe fn load_f16(from: *const f16) -> Self {
-        // SAFETY: sixteen elements are readable; the caller has AVX2 and F16C.
-        unsafe {
-            let low = _mm256_cvtph_ps(_mm_loadu_si128(from.cast()));
-            Self(low, _mm256_cvtph_ps(_mm_loadu_si128(from.add(8).cast())))
-        }
+        // SAFETY: eight elements are readable; the caller has AVX2 and F16C.
+        Self(unsafe { _mm256_cvtph_ps(_mm_loadu_si128(from.cast())) })
     }
     #[inline(always)]
     unsafe fn add_product(self, a: Self, b: Self) -> Self {
         // SAFETY: the caller has AVX2.
-        unsafe {
-            let low = _mm256_add_ps(self.0, _mm256_mul_ps(a.0, b.0));
-            Self(low, _mm256_add_ps(self.1, _mm256_mul_ps(a.1, b.1)))
-        }
+        Self(unsafe { _mm256_add_ps(self.0, _mm256_mul_ps(a.0, b.0)) })
     }
     #[inline(always)]
     unsafe fn times(self, other: Self) -> Self {
         // SAFETY: the caller has AVX2.
-        unsafe { Self(_mm256_mul_ps(self.0, other.0), _mm256_mul_ps(self.1, other.1)) }
+        Self(unsafe { _mm256_mul_ps(self.0, other.0) })
     }
     #[inline(always)]
-    unsafe fn to_array(self) -> [f32; LANES] {
-        let mut lanes = [0.0; LANES];
-        // SAFETY: sixteen elements on the stack; the caller has AVX2.
-        unsafe {
-            _mm256_storeu_ps(lanes.as_mut_ptr(), self.0);
-            _mm256_storeu_ps(lanes.as_mut_ptr().add(8), self.1);
-        }
-        lanes
+    unsafe fn store(self, to: *mut f32) {
+        // SAFETY: eight elements are writable; the caller has AVX2.
+        unsafe { _mm256_storeu_ps(to, self.0) };
     }
 }
 
@@ -221,6 +281,7 @@ pub(super) struct Avx512(__m512);
 
 #[cfg(target_arch = "x86_64")]
 impl Lanes for Avx512 {
+    const WIDTH: usize = 16;
     #[inline(always)]
     unsafe fn splat(value: f32) -> Self {
         // SAFETY: the caller has AVX-512.
@@ -255,10 +316,8 @@ impl Lanes for Avx512 {
         Self(unsafe { _mm512_mul_ps(self.0, other.0) })
     }
     #[inline(always)]
-    unsafe fn to_array(self) -> [f32; LANES] {
-        let mut lanes = [0.0; LANES];
-        // SAFETY: sixteen elements on the stack; the caller has AVX-512.
-        unsafe { _mm512_storeu_ps(lanes.as_mut_ptr(), self.0) };
-        lanes
+    unsafe fn store(self, to: *mut f32) {
+        // SAFETY: sixteen elements are writable; the caller has AVX-512.
+        unsafe { _mm512_storeu_ps(to, self.0) };
     }
 }

@@ -13,7 +13,7 @@ use super::encoded::{Encoded, rows_at_once, with_scratch};
 use super::epilogue::Epilogue;
 #[cfg(target_arch = "x86_64")]
 use super::lanes::{Avx2, Avx512};
-use super::lanes::{Bf16, F16, F32, Format, LANES, Lanes, Scalar, load_tail, sum};
+use super::lanes::{Bf16, F16, F32, Format, LANES, Lanes, Scalar, load_tail, sum, to_array};
 use super::level::{Available, Level};
 use super::pool::Pool;
 use super::runs::Shared;
@@ -280,7 +280,7 @@ unsafe fn store<L: Lanes, F: Format, const M: usize, const N: usize>(
 /// # Safety
 /// As [`Lanes`]; all rows have `k` readable elements.
 #[inline(always)]
-pub(super) unsafe fn tile<L: Lanes, F: Format, const M: usize, const N: usize>(
+unsafe fn tile<L: Lanes, F: Format, const M: usize, const N: usize>(
     x: [*const f32; M],
     rows: (*const F::Element, usize),
     k: usize,
@@ -318,7 +318,7 @@ pub(super) unsafe fn tile<L: Lanes, F: Format, const M: usize, const N: usize>(
         let mut sums = [[0.0; N]; M];
         for m in 0..M {
             for n in 0..N {
-                sums[m][n] = sum(lanes[m][n].to_array());
+                sums[m][n] = sum(to_array(lanes[m][n]));
             }
         }
         sums

@@ -3,6 +3,8 @@
 //! Never decides what is written.
 #![expect(unsafe_code, reason = "disjoint parts of one slice are written by several threads")]
 
+use std::ops::Range;
+
 use crate::program::View;
 
 use super::pool::Pool;
@@ -66,6 +68,11 @@ impl Runs {
         &buffer[self.at(row, group)..][..self.view.width]
     }
 
+    /// The elements of run `group` of some rows.
+    pub(super) fn rows_of<'a>(&self, buffer: &'a [f32], group: usize, rows: Range<usize>) -> Vec<&'a [f32]> {
+        rows.map(|row| self.of(buffer, row, group)).collect()
+    }
+
     fn assert_inside(&self, out: usize) {
         let View { offset, groups, stride, width, .. } = self.view;
         assert!(groups == 1 || stride >= width, "runs of an output should not overlap");
@@ -110,13 +117,74 @@ pub(super) fn fill(
     });
 }
 
-/// As [`fill`], group by group: `prepare(group)` is made once for all rows; `task` is the runs and the work of one.
+/// Which runs stand in one line of [`fill_lines`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Line {
+    /// A row: its groups.
+    Row,
+    /// A group: it in all rows.
+    Group,
+}
+
+/// Calls `fill(line, first, runs)` for neighbours of one line, `first` being the place of the first of them in the line:
+/// many at a time, at best multiples of four, and no more than leave every thread its part. `task` is the runs and the
+/// multiply-adds of one.
+pub(super) fn fill_lines(
+    pool: &mut Pool,
+    out: &mut [f32],
+    task: (Runs, usize),
+    line: Line,
+    fill: impl Fn(usize, usize, &mut [&mut [f32]]) + Sync,
+) {
+    let (runs, work) = task;
+    let (lines, places) = match line {
+        Line::Row => (runs.rows, runs.view.groups),
+        Line::Group => (runs.view.groups, runs.rows),
+    };
+    let count = lines * places;
+    if count == 0 || runs.view.width == 0 {
+        return;
+    }
+    runs.assert_inside(out.len());
+    let shared = Shared::new(out);
+    let (unit, pieces) = cut(pool, work, (lines, places));
+    let units = places.div_ceil(unit);
+    pool.run(pieces, &|piece| {
+        let (mut at, end) = (lines * units * piece / pieces, lines * units * (piece + 1) / pieces);
+        while at < end {
+            let (line_index, first) = (at / units, at % units);
+            let last = units.min(first + end - at);
+            let own = first * unit..places.min(last * unit);
+            let part = |place: usize| {
+                let (row, group) = if line == Line::Row { (line_index, place) } else { (place, line_index) };
+                // SAFETY: runs are inside the slice and disjoint, as asserted; each belongs to one piece.
+                unsafe { shared.part(runs.at(row, group), runs.view.width) }
+            };
+            fill(line_index, own.start, &mut own.clone().map(part).collect::<Vec<_>>());
+            at += last - first;
+        }
+    });
+}
+
+/// How many places of a line stay together, and the pieces: as many together as leave a piece for every thread, and half
+/// of the pieces that single ones would make.
+fn cut(pool: &Pool, work: usize, (lines, places): (usize, usize)) -> (usize, usize) {
+    let all = work.saturating_mul(lines * places);
+    let wanted = pool.pieces(all, lines * places);
+    let units = |unit: usize| lines * places.div_ceil(unit);
+    let least = wanted.div_ceil(2).max(wanted.min(pool.threads()));
+    let unit = [4, 2].into_iter().find(|&unit| units(unit) >= least).unwrap_or(1);
+    (unit, pool.pieces(all, units(unit)))
+}
+
+/// Calls `fill(prepared, group, runs)` group by group, with the runs of all rows; `prepare(group)` is made once for them.
+/// `task` is the runs and the multiply-adds of one.
 pub(super) fn fill_by_group<T>(
     pool: &mut Pool,
     out: &mut [f32],
     task: (Runs, usize),
     prepare: impl Fn(usize) -> T + Sync,
-    fill: impl Fn(&T, usize, usize, &mut [f32]) + Sync,
+    fill: impl Fn(&T, usize, &mut [&mut [f32]]) + Sync,
 ) {
     let (runs, work) = task;
     let (groups, width) = (runs.view.groups, runs.view.width);
@@ -128,11 +196,56 @@ pub(super) fn fill_by_group<T>(
     let pieces = pool.pieces(work.saturating_mul(runs.rows * groups), groups);
     pool.run(pieces, &|piece| {
         for group in piece * groups / pieces..(piece + 1) * groups / pieces {
-            let prepared = prepare(group);
-            for row in 0..runs.rows {
-                // SAFETY: runs are inside the slice and disjoint, as asserted; each belongs to one piece.
-                fill(&prepared, row, group, unsafe { shared.part(runs.at(row, group), width) });
-            }
+            // SAFETY: runs are inside the slice and disjoint, as asserted; each belongs to one piece.
+            let part = |row: usize| unsafe { shared.part(runs.at(row, group), width) };
+            fill(&prepare(group), group, &mut (0..runs.rows).map(part).collect::<Vec<_>>());
         }
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::program::BufferId;
+
+    #[test]
+    fn every_run_is_given_out_once_whatever_stands_together() {
+        for (threads, rows, groups) in [(1, 1, 1), (1, 5, 7), (2, 1, 3), (2, 1, 16), (3, 64, 5), (5, 2, 9)] {
+            let mut pool = Pool::new(threads, Arc::default()).unwrap();
+            let view = View { buffer: BufferId(0), offset: 1, groups, stride: 3, width: 2 };
+            let runs = Runs { rows, cols: 3 * groups + 1, view };
+            for line in [Line::Row, Line::Group] {
+                for work in [1, 1 << 14, 1 << 24] {
+                    let mut out = vec![0.0; rows * runs.cols];
+                    fill_lines(&mut pool, &mut out, (runs, work), line, |line_index, first, parts| {
+                        for (place, part) in (first..).zip(parts) {
+                            let (row, group) = if line == Line::Row { (line_index, place) } else { (place, line_index) };
+                            part.iter_mut().for_each(|out| *out += (1 + row * groups + group) as f32);
+                        }
+                    });
+                    let place = |at: usize| (at / runs.cols, (at % runs.cols).checked_sub(1));
+                    let expected = (0..out.len()).map(|at| match place(at) {
+                        (row, Some(column)) if column % 3 < 2 => (1 + row * groups + column / 3) as f32,
+                        _ => 0.0,
+                    });
+                    assert_eq!(out, expected.collect::<Vec<_>>(), "{threads} threads, {rows} × {groups}, {line:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn one_row_of_few_heads_still_keeps_every_thread_busy() {
+        let pool = |threads| Pool::new(threads, Arc::default()).unwrap();
+        let work = 1 << 20;
+        // (threads, heads) -> (heads together, pieces)
+        let two = [((1, 16), (4, 1)), ((2, 16), (4, 4)), ((2, 4), (2, 2)), ((2, 3), (2, 2))];
+        let table = two.into_iter().chain([((4, 16), (2, 8)), ((8, 5), (1, 5)), ((8, 16), (2, 8))]);
+        for ((threads, heads), expected) in table {
+            assert_eq!(cut(&pool(threads), work, (1, heads)), expected, "{threads} threads, {heads} heads");
+        }
+        assert_eq!(cut(&pool(2), work, (64, 16)), (4, 8));
+    }
 }
