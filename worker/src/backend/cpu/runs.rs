@@ -221,7 +221,8 @@ mod tests {
                     let mut out = vec![0.0; rows * runs.cols];
                     fill_lines(&mut pool, &mut out, (runs, work), line, |line_index, first, parts| {
                         for (place, part) in (first..).zip(parts) {
-                            let (row, group) = if line == Line::Row { (line_index, place) } else { (place, line_index) };
+                            let (row, group) =
+                                if line == Line::Row { (line_index, place) } else { (place, line_index) };
                             part.iter_mut().for_each(|out| *out += (1 + row * groups + group) as f32);
                         }
                     });

@@ -111,7 +111,11 @@ fn heads_together_have_the_bits_of_each_alone_a_number_at_a_time() {
                         let mut found = vec![f32::NAN; heads * width];
                         let mut outs: Vec<_> = found.chunks_exact_mut(width).collect();
                         attend(level, queries, Keys { cache, ..keys }, &mut outs);
-                        assert_eq!(bits(&found), bits(&expected), "{heads} heads, {first}..{count}, {level:?} {format}");
+                        assert_eq!(
+                            bits(&found),
+                            bits(&expected),
+                            "{heads} heads, {first}..{count}, {level:?} {format}"
+                        );
                     }
                 }
             }
