@@ -213,10 +213,8 @@ unsafe fn block_of<L: Lanes, F: Format, const Q: usize, const N: usize>(
         scores.iter_mut().for_each(|score| *score -= best);
         exp_all(scores);
     }
-    for t in hidden..end {
-        for q in 0..Q {
-            running[q].total += scores[q][t];
-        }
+    for (running, scores) in running.iter_mut().zip(&scores) {
+        scores[hidden..end].iter().for_each(|score| running.total += score);
     }
     let factors = std::array::from_fn(|q| Factors { of: &scores[q][hidden..end], shrink: shrinks[q] });
     // SAFETY: the slots are in the block, and outputs are as wide as a value.

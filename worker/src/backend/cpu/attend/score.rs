@@ -74,10 +74,14 @@ unsafe fn dots<L: Lanes, F: Format, const Q: usize, const N: usize>(
             if whole < k {
                 let start = k.min(whole + part);
                 let count = L::WIDTH.min(k - start);
-                for n in 0..N {
-                    let key = load_tail::<L, F>(first.add(n * stride + start), count);
-                    for q in 0..Q {
-                        sums[q][n] = sums[q][n].add_product(load_tail::<L, F32>(x[q].add(start), count), key);
+                let mut loaded = [L::splat(0.0); N];
+                for (n, key) in loaded.iter_mut().enumerate() {
+                    *key = load_tail::<L, F>(first.add(n * stride + start), count);
+                }
+                for q in 0..Q {
+                    let input = load_tail::<L, F32>(x[q].add(start), count);
+                    for n in 0..N {
+                        sums[q][n] = sums[q][n].add_product(input, loaded[n]);
                     }
                 }
             }
