@@ -5,6 +5,8 @@
 //! has not changed for a whole lease duration of our own monotonic clock.
 
 pub mod elector;
+#[cfg(test)]
+mod races;
 
 use std::time::Instant;
 

@@ -82,3 +82,39 @@ impl Revisions {
         entries
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use pretty_assertions::assert_eq;
+
+    use super::*;
+    use crate::controller::plan::plan;
+    use crate::controller::validate::validate;
+    use crate::crd::ModelDeployment;
+    use crate::inventory::Inventory;
+
+    fn revision(shards: u32) -> Revision {
+        let text = include_str!("../../../manifests/tiny-cpu.yaml");
+        let mut model: ModelDeployment = serde_yaml::from_str(text).unwrap();
+        model.spec.sharding.as_mut().unwrap().shards = Some(shards.cast_signed());
+        let spec = validate(&model).unwrap();
+        Revision::decide(&spec, &plan(&spec, &Inventory::Unknown), "image").unwrap()
+    }
+
+    #[test]
+    fn target_and_serving_have_each_its_size_and_entry_until_the_target_stands_whole() {
+        let (target, serving) = (revision(1), revision(2));
+        let hashes = [target.hash.to_string(), serving.hash.to_string()];
+        let both = Revisions { target: Some(target.clone()), serving: Some(serving), unreadable: None };
+        assert_eq!(both.sizes(), hashes.clone().into_iter().zip([1, 2]).collect::<BTreeMap<_, _>>());
+        let shown = |revisions: &Revisions, whole| {
+            let entries = revisions.to_status(whole).into_iter();
+            entries.map(|entry| (entry.hash, entry.target, entry.serving)).collect::<Vec<_>>()
+        };
+        let [new, old] = hashes;
+        assert_eq!(shown(&both, false), [(old, false, true), (new.clone(), true, false)]);
+        assert_eq!(shown(&both, true), [(new.clone(), true, true)]);
+        let settled = Revisions { target: Some(target.clone()), serving: Some(target), unreadable: None };
+        assert_eq!(shown(&settled, false), [(new, true, true)]);
+    }
+}

@@ -233,20 +233,21 @@ fn reason(model: &ModelDeployment, kind: &str) -> Option<(String, String)> {
 }
 
 pub(crate) async fn a_right_taken_away_is_named_in_the_status_and_given_back_is_enough() -> Result<()> {
-    with_operator(Mode::Namespaced, async |bench| {
-        bench.serve(&tiny(1)?).await?;
+    with_seeds(Mode::Namespaced, async |bench, mut draw| {
+        let (verb, groups, wished) = *draw.one(&[("create", 1, 2), ("delete", 2, 1), ("create", 0, 1), ("delete", 1, 0)]);
+        bench.serve(&tiny(groups)?).await?;
         bench.install.set_aside();
         let role = kubectl(&["get", "role", "shoal", "-n", bench.namespace, "-o", "json"]).await?;
         let role: Value = serde_json::from_str(&role)?;
         let mut less = json!({"apiVersion": role["apiVersion"], "kind": "Role", "metadata": {"name": "shoal"}, "rules": role["rules"]});
         for rule in less["rules"].as_array_mut().context("rules")?.iter_mut().filter(|rule| rule["resources"] == json!(["pods"])) {
-            rule["verbs"].as_array_mut().context("verbs")?.retain(|verb| verb != "create");
+            rule["verbs"].as_array_mut().context("verbs")?.retain(|granted| granted != verb);
         }
         apply(bench.namespace, &less.to_string()).await?;
-        bench.edit("tiny", json!({"spec": {"replicas": 2}})).await?;
+        bench.edit("tiny", json!({"spec": {"replicas": wished}})).await?;
         let degraded = |model: &ModelDeployment| reason(model, "Degraded").filter(|(reason, _)| reason == "Forbidden");
         let message = await_value("Degraded/Forbidden", async || Ok(degraded(&bench.models().get("tiny").await?))).await?.1;
-        for word in ["create", "\"pods\"", bench.namespace] {
+        for word in [verb, "\"pods\"", bench.namespace] {
             ensure!(message.contains(word), "{word} is not named: {message}");
         }
         less["rules"] = role["rules"].clone();

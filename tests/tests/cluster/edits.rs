@@ -1,6 +1,7 @@
 //! Many hands on one model: quick edits, autoscalers, deletions half-way, Helm, new nodes, a new operator.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::core::v1::{Node, Pod, Service};
@@ -15,7 +16,7 @@ use shoal_tests::cluster::pods::HOLD;
 use shoal_tests::cluster::tools::helm;
 use shoal_tests::cluster::wait::{await_gone, await_value};
 
-use super::bench::{Bench, ENV, Room, tiny, with_operator};
+use super::bench::{Bench, ENV, Room, tiny, with_operator, with_seeds};
 
 /// Slots of which a pod is not ending.
 fn live(pods: &[Pod]) -> BTreeSet<String> {
@@ -73,19 +74,20 @@ pub(crate) async fn quick_edits_end_in_the_newest_with_one_group_more_than_wishe
 }
 
 pub(crate) async fn a_scaler_and_an_editor_never_fight_and_the_operator_never_writes_the_spec() -> Result<()> {
-    with_operator(Mode::Namespaced, async |bench| {
+    with_seeds(Mode::Namespaced, async |bench, mut draw| {
         bench.serve(&tiny(1)?).await?;
-        let mut wished = 0;
+        let (mut wished, mut context) = (1, 0);
         for round in 0..12 {
-            wished = [2, 0, 3, 1][round % 4];
+            wished = *draw.one(&[0, 1, 2, 3]);
             let scale = Patch::Merge(json!({"spec": {"replicas": wished}}));
             bench.models().patch_scale("tiny", &PatchParams::default(), &scale).await?;
-            if round % 3 == 0 {
-                bench.edit("tiny", json!({"spec": {"serving": {"contextTokens": 100 + round}}})).await?;
+            if round == 0 || draw.number(1..=3) == 1 {
+                context = 100 + round;
+                bench.edit("tiny", json!({"spec": {"serving": {"contextTokens": context}}})).await?;
             }
         }
         let model = bench.ready("tiny").await?;
-        assert_eq!((model.spec.replicas, model.spec.serving.context_tokens), (wished, 109));
+        assert_eq!((model.spec.replicas, model.spec.serving.context_tokens), (wished, context));
         assert_eq!(model.status.clone().unwrap_or_default().replicas, wished);
         let writers = model
             .managed_fields()
@@ -109,15 +111,20 @@ async fn nothing_left(room: Room<'_>) -> Result<()> {
 }
 
 pub(crate) async fn a_model_deleted_while_its_pods_are_made_leaves_nothing() -> Result<()> {
-    with_operator(Mode::Cluster, async |bench| {
-        let env = [&ENV[..], &[("SHOAL_API_FAULT", "slow=700 create pods 2-")]].concat();
-        let slow = Operator::start_with(bench.cluster, &bench.install, &env).await?;
-        std::mem::replace(&mut bench.operator, slow).kill().await?;
+    with_seeds(Mode::Cluster, async |bench, mut draw| {
+        let (first, slow) = (draw.number(1..=3), draw.number(300..=1500));
+        let fault = format!("slow={slow} create pods {first}-");
+        let env = [&ENV[..], &[("SHOAL_API_FAULT", fault.as_str())]].concat();
+        let next = Operator::start_with(bench.cluster, &bench.install, &env).await?;
+        std::mem::replace(&mut bench.operator, next).kill().await?;
+        // Of four POSTs, at once.
+        let late = usize::try_from(5 - first)?;
         bench.models().create(&PostParams::default(), &tiny(2)?).await?;
         await_value("a first pod", async || Ok((!bench.identities("tiny").await?.is_empty()).then_some(()))).await?;
+        tokio::time::sleep(Duration::from_millis(draw.number(0..=slow))).await;
         bench.models().delete("tiny", &DeleteParams::default()).await?;
         await_value("the late POSTs", async || {
-            Ok((bench.operator.log()?.matches("\"message\":\"API fault\"").count() >= 3).then_some(()))
+            Ok((bench.operator.log()?.matches("\"message\":\"API fault\"").count() >= late).then_some(()))
         })
         .await?;
         nothing_left(bench.room).await

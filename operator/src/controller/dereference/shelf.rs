@@ -1,6 +1,7 @@
 //! Projections of one kind, by model and name: filled by a watch, corrected by our own writes.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -28,6 +29,8 @@ pub struct Shelf<V> {
     by_model: Mutex<ByModel<V>>,
     listing: Mutex<Option<Listing<V>>>,
     filled: watch::Sender<bool>,
+    /// The newest version that the watch has shown; 0: none, or versions are no numbers.
+    shown: AtomicU64,
     unseen_for: Duration,
 }
 
@@ -39,6 +42,7 @@ impl<V: View> Shelf<V> {
             by_model: Mutex::new(BTreeMap::new()),
             listing: Mutex::new(None),
             filled: watch::Sender::new(false),
+            shown: AtomicU64::new(0),
             unseen_for,
         }
     }
@@ -76,14 +80,21 @@ impl<V: View> Shelf<V> {
         shelf.get(model).is_some_and(|entries| entries.values().any(|entry| entry.unseen.is_some()))
     }
 
-    /// Takes in what the server answered when it was asked for `asked`: what there is of that name, if anything.
+    /// Takes in what the server answered when it was asked for `asked`: what there is of that name, if anything. What
+    /// belongs to another model by now is left to the watch, which takes it from the one that had it.
     pub fn settle(&self, asked: &V, there: Option<V>, now: Instant) {
-        let same = |there: &V| there.meta().uid == asked.meta().uid && there.model() == asked.model();
-        if !there.as_ref().is_some_and(same) {
-            self.remove(asked);
-        }
-        if let Some(view) = there {
-            self.put(view, Some(now));
+        match there.filter(|there| there.model() == asked.model()) {
+            Some(there) if there.meta().uid == asked.meta().uid => {
+                self.put(there, Some(now));
+            }
+            there => {
+                self.remove(asked);
+                // A page of a list under way may be older than this answer.
+                if let Some(listing) = lock(&self.listing).as_mut() {
+                    forget(&mut listing.found, asked);
+                }
+                there.into_iter().for_each(|there| self.note(there, now));
+            }
         }
     }
 
@@ -95,16 +106,20 @@ impl<V: View> Shelf<V> {
         shelf.iter().filter(|(_, entries)| has(entries)).map(|(key, _)| key.clone()).collect()
     }
 
-    /// Takes in what a watch says; returns the models for which something changed.
-    pub fn take(&self, event: Event<V>) -> BTreeSet<ModelKey> {
+    /// Takes in what a watch says at `now`; returns the models for which something changed.
+    pub fn take(&self, event: Event<V>, now: Instant) -> BTreeSet<ModelKey> {
         match event {
             Event::Apply(view) => {
+                self.shown.fetch_max(version(&view).unwrap_or(0), Ordering::Relaxed);
                 let left = self.leave(&view);
                 self.put(view, None).into_iter().chain(left).collect()
             }
-            Event::Delete(view) => self.remove(&view).into_iter().collect(),
+            Event::Delete(view) => {
+                self.shown.fetch_max(version(&view).unwrap_or(0), Ordering::Relaxed);
+                self.remove(&view).into_iter().collect()
+            }
             Event::Init => {
-                *lock(&self.listing) = Some(Listing { began: Instant::now(), found: BTreeMap::new() });
+                *lock(&self.listing) = Some(Listing { began: now, found: BTreeMap::new() });
                 BTreeSet::new()
             }
             Event::InitApply(view) => {
@@ -118,18 +133,13 @@ impl<V: View> Shelf<V> {
             Event::InitDone => {
                 let listing = lock(&self.listing).take();
                 let Listing { began, found } =
-                    listing.unwrap_or_else(|| Listing { began: Instant::now(), found: BTreeMap::new() });
+                    listing.unwrap_or_else(|| Listing { began: now, found: BTreeMap::new() });
+                let newest = found.values().flat_map(BTreeMap::values).filter_map(|entry| version(&*entry.view)).max();
                 let mut shelf = lock(&self.by_model);
+                self.shown.store(newest.unwrap_or(0), Ordering::Relaxed);
                 let touched = shelf.keys().chain(found.keys()).cloned().collect();
                 let before = std::mem::replace(&mut *shelf, found);
-                // What was made while the list was under way is in none of its pages: the watch after it will show it.
-                for (model, entries) in before {
-                    for (name, entry) in entries {
-                        if entry.unseen.is_some_and(|noted| noted >= began) {
-                            shelf.entry(model.clone()).or_default().entry(name).or_insert(entry);
-                        }
-                    }
-                }
+                keep_written(&mut shelf, before, began);
                 self.filled.send_replace(true);
                 touched
             }
@@ -179,11 +189,17 @@ impl<V: View> Shelf<V> {
         let changed = match entries.get(&name) {
             Some(older) if older.view.meta().uid == view.meta().uid => {
                 // Of one object, a write noted late must not hide what the watch has shown since.
-                if unseen.is_some() && older.unseen.is_none() && !older_than(&*older.view, &view) {
+                if unseen.is_some() && older.unseen.is_none() && !is_older(&*older.view, &view).unwrap_or(true) {
                     return None;
                 }
                 view.succeed(&older.view)
             }
+            // The watch has shown this write, and since then that it is gone.
+            None if unseen.is_some() && version(&view).is_some_and(|it| it <= self.shown.load(Ordering::Relaxed)) => {
+                return None;
+            }
+            // Of its predecessor under the same name, told late.
+            Some(newer) if is_older(&view, &*newer.view) == Some(true) => return None,
             _ => true,
         };
         entries.insert(name, Entry { view: Arc::new(view), unseen });
@@ -191,32 +207,65 @@ impl<V: View> Shelf<V> {
     }
 
     fn remove(&self, view: &V) -> Option<ModelKey> {
-        let model = view.model()?;
-        let name = view.meta().name.as_deref().unwrap_or_default();
-        let mut shelf = lock(&self.by_model);
-        let entries = shelf.get_mut(&model)?;
-        if entries.get(name).is_some_and(|entry| entry.view.meta().uid == view.meta().uid) {
-            entries.remove(name);
-        }
-        if entries.is_empty() {
-            shelf.remove(&model);
-        }
-        Some(model)
+        forget(&mut lock(&self.by_model), view)
     }
 }
 
-/// Resource versions of one kind are ordered numbers on every API server that exists; anything else counts as newer.
-fn older_than<V: View>(older: &V, newer: &V) -> bool {
-    let number = |view: &V| view.meta().resource_version.as_deref().and_then(|text| text.parse::<u64>().ok());
-    match (number(older), number(newer)) {
-        (Some(older), Some(newer)) => older < newer,
-        _ => true,
+/// What was written while a list was under way is in none of its pages, or older there: the watch after it will show it.
+/// What the list found at another model is there, whatever our write said.
+fn keep_written<V: View>(listed: &mut ByModel<V>, before: ByModel<V>, began: Instant) {
+    let since = |entry: &Entry<V>| entry.unseen.is_some_and(|noted| noted >= began);
+    let written: Vec<_> = before
+        .into_iter()
+        .flat_map(|(model, entries)| entries.into_iter().map(move |(name, entry)| (model.clone(), name, entry)))
+        .filter(|(_, _, entry)| since(entry))
+        .collect();
+    if written.is_empty() {
+        return;
     }
+    let uid = |entry: &Entry<V>| entry.view.meta().uid.clone();
+    let found: BTreeSet<_> = listed.values().flat_map(BTreeMap::values).filter_map(uid).collect();
+    for (model, name, entry) in written {
+        let keeps = match listed.get(&model).and_then(|entries| entries.get(&name)) {
+            Some(other) => is_older(&*other.view, &*entry.view).unwrap_or(true),
+            None => !uid(&entry).is_some_and(|uid| found.contains(&uid)),
+        };
+        if keeps {
+            listed.entry(model).or_default().insert(name, entry);
+        }
+    }
+}
+
+/// Removes this very object; returns its model, if that was known.
+fn forget<V: View>(shelf: &mut ByModel<V>, view: &V) -> Option<ModelKey> {
+    let model = view.model()?;
+    let name = view.meta().name.as_deref().unwrap_or_default();
+    let entries = shelf.get_mut(&model)?;
+    if entries.get(name).is_some_and(|entry| entry.view.meta().uid == view.meta().uid) {
+        entries.remove(name);
+    }
+    if entries.is_empty() {
+        shelf.remove(&model);
+    }
+    Some(model)
+}
+
+/// Resource versions of one kind are ordered numbers on every API server that exists.
+fn version<V: View>(view: &V) -> Option<u64> {
+    view.meta().resource_version.as_deref()?.parse().ok()
+}
+
+/// `None`: their versions are no numbers.
+fn is_older<V: View>(older: &V, newer: &V) -> Option<bool> {
+    Some(version(older)? < version(newer)?)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod races;
 
 #[cfg(test)]
 mod tests {
@@ -250,10 +299,10 @@ mod tests {
         shelf.note(pod("old", "1", false), now);
         assert_eq!(shelf.of(&key, now).len(), 1);
         assert!(shelf.of(&key, now + Duration::from_secs(60)).is_empty(), "an unseen write is not believed for ever");
-        shelf.take(Event::Init);
-        shelf.take(Event::InitApply(pod("new", "2", false)));
+        shelf.take(Event::Init, now + Duration::from_secs(1));
+        shelf.take(Event::InitApply(pod("new", "2", false)), now);
         assert_eq!(shelf.of(&key, now).len(), 1);
-        assert_eq!(shelf.take(Event::InitDone), BTreeSet::from([key.clone()]));
+        assert_eq!(shelf.take(Event::InitDone, now), BTreeSet::from([key.clone()]));
         let names: Vec<_> = shelf.of(&key, now).iter().map(|pod| pod.meta.name.clone().unwrap()).collect();
         assert_eq!(names, ["new"]);
     }
@@ -261,12 +310,12 @@ mod tests {
     #[test]
     fn what_is_made_while_a_list_is_under_way_is_not_forgotten_when_it_ends() {
         let (shelf, key) = shelf();
-        shelf.take(Event::Apply(pod("gone", "1", false)));
-        shelf.take(Event::Init);
-        shelf.take(Event::InitApply(pod("listed", "2", false)));
         let now = Instant::now();
+        shelf.take(Event::Apply(pod("gone", "1", false)), now);
+        shelf.take(Event::Init, now);
+        shelf.take(Event::InitApply(pod("listed", "2", false)), now);
         shelf.note(pod("made", "3", false), now);
-        shelf.take(Event::InitDone);
+        shelf.take(Event::InitDone, now);
         let names: Vec<_> = shelf.of(&key, now).iter().map(|pod| pod.meta.name.clone().unwrap()).collect();
         assert_eq!(names, ["listed", "made"]);
     }
@@ -280,9 +329,9 @@ mod tests {
             shelf.note(pod(name, "3", false), now);
         }
         assert!(shelf.awaits(&key));
-        shelf.take(Event::Apply(pod("seen", "4", false)));
+        shelf.take(Event::Apply(pod("seen", "4", false)), now);
         assert!(shelf.overdue(&key, now).is_empty());
-        shelf.note(pod("fresh", "3", false), later);
+        shelf.note(pod("fresh", "5", false), later);
         let overdue = shelf.overdue(&key, later);
         assert_eq!(shelf.of(&key, later).len() + overdue.len(), 6, "at one moment each is believed or asked for");
         let name = |pod: &PodView| pod.meta.name.clone().unwrap();
@@ -318,12 +367,12 @@ mod tests {
     fn an_object_whose_label_names_another_model_leaves_the_one_that_had_it() {
         let (shelf, key) = shelf();
         let now = Instant::now();
-        shelf.take(Event::Apply(pod("p", "5", false)));
+        shelf.take(Event::Apply(pod("p", "5", false)), now);
         let other = ModelKey { name: "other".into(), ..key.clone() };
         let moved = PodView { model: Some("other".into()), ..pod("p", "6", false) };
-        assert_eq!(shelf.take(Event::Apply(moved)), BTreeSet::from([key.clone(), other.clone()]));
+        assert_eq!(shelf.take(Event::Apply(moved), now), BTreeSet::from([key.clone(), other.clone()]));
         assert_eq!((shelf.of(&key, now).len(), shelf.of(&other, now).len()), (0, 1));
-        assert_eq!(shelf.take(Event::Apply(pod("p", "7", false))), BTreeSet::from([key.clone(), other.clone()]));
+        assert_eq!(shelf.take(Event::Apply(pod("p", "7", false)), now), BTreeSet::from([key.clone(), other.clone()]));
         assert_eq!((shelf.of(&key, now).len(), shelf.of(&other, now).len()), (1, 0));
     }
 
@@ -331,15 +380,15 @@ mod tests {
     fn a_deletion_is_never_taken_back_and_a_late_note_hides_nothing() {
         let (shelf, key) = shelf();
         let now = Instant::now();
-        shelf.take(Event::Apply(pod("p", "5", false)));
+        shelf.take(Event::Apply(pod("p", "5", false)), now);
         shelf.note_ending(pod("p", "7", true), now);
-        assert!(shelf.take(Event::Apply(pod("p", "6", false))).is_empty());
+        assert!(shelf.take(Event::Apply(pod("p", "6", false)), now).is_empty());
         assert_eq!(shelf.of(&key, now)[0].shard, Shard::Terminating);
-        shelf.take(Event::Delete(pod("p", "8", true)));
+        shelf.take(Event::Delete(pod("p", "8", true)), now);
         assert!(shelf.of(&key, now).is_empty());
         shelf.note_ending(pod("p", "7", true), now);
         assert!(shelf.of(&key, now).is_empty(), "a pod that is gone does not come back as an ending one");
-        shelf.take(Event::Apply(pod("q", "9", true)));
+        shelf.take(Event::Apply(pod("q", "9", true)), now);
         shelf.note(pod("q", "8", false), now);
         assert_eq!(shelf.of(&key, now)[0].shard, Shard::Terminating);
     }

@@ -89,11 +89,11 @@ impl World {
         tasks.spawn(Arc::clone(&world).follow_models(writer, all.modify(forget_editors)));
         let shelf = |world: &Self, event: Event<PodView>| world.take_pod(event);
         tasks.spawn(follow_shelf(Arc::clone(&world), watcher(scoped(client, namespace), ours.clone()), shelf));
-        let shelf = |world: &Self, event: Event<ServiceView>| world.services.take(event);
+        let shelf = |world: &Self, event: Event<ServiceView>| world.services.take(event, Instant::now());
         tasks.spawn(follow_shelf(Arc::clone(&world), watcher(scoped(client, namespace), ours.clone()), shelf));
-        let shelf = |world: &Self, event: Event<BudgetView>| world.budgets.take(event);
+        let shelf = |world: &Self, event: Event<BudgetView>| world.budgets.take(event, Instant::now());
         tasks.spawn(follow_shelf(Arc::clone(&world), watcher(scoped(client, namespace), ours.clone()), shelf));
-        let shelf = |world: &Self, event: Event<PolicyView>| world.policies.take(event);
+        let shelf = |world: &Self, event: Event<PolicyView>| world.policies.take(event, Instant::now());
         tasks.spawn(follow_shelf(Arc::clone(&world), watcher(scoped(client, namespace), ours), shelf));
         if may_read_nodes {
             tasks.spawn(Arc::clone(&world).follow_nodes(watcher(Api::all(client.clone()), any)));
@@ -111,7 +111,7 @@ impl World {
                 self.turns_taken(|turns| turns.room(Timestamp::now()));
             }
         }
-        self.pods.take(event)
+        self.pods.take(event, Instant::now())
     }
 
     /// What a pod that vanished told is kept until its model has had time for a pass.
@@ -216,7 +216,7 @@ impl World {
 
     /// Notes that a PodDisruptionBudget is gone.
     pub fn note_unprotected(&self, budget: BudgetView) {
-        self.budgets.take(Event::Delete(budget));
+        self.budgets.take(Event::Delete(budget), Instant::now());
     }
 
     /// Notes a NetworkPolicy that a write of ours returned.
@@ -226,7 +226,7 @@ impl World {
 
     /// Notes that a NetworkPolicy is gone.
     pub fn note_unguarded(&self, policy: PolicyView) {
-        self.policies.take(Event::Delete(policy));
+        self.policies.take(Event::Delete(policy), Instant::now());
     }
 
     /// Notes the object that a status write of ours returned for `replaced`.

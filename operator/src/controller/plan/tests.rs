@@ -68,6 +68,7 @@ fn the_bytes_of_a_shard_are_those_counted_by_hand() {
     };
     assert_eq!(bytes, expected);
     assert_eq!(bytes.host(), bytes.total());
+    assert_eq!(bytes.loaded(), expected.dense + expected.experts);
 }
 
 #[test]
@@ -84,7 +85,30 @@ fn a_refusal_names_the_ways_that_would_fit_and_the_largest_node() {
     let nodes = Inventory::Nodes(vec![gpu_node(2, 24), gpu_node(1, 16)]);
     let plan = plan(&lite(Backend::CUDA, Some(1)), &nodes);
     assert_eq!(plan.verdict.reason, PlanReason::DoesNotFit);
+    assert_eq!(plan.rejected, vec![], "a wish has nothing beside it");
     insta::assert_snapshot!(plan.verdict.message);
+}
+
+#[test]
+fn a_refusal_without_a_wish_says_of_fewer_shards_too_why_they_do_not_fit() {
+    let told = plan(&lite(Backend::CPU, None), &Inventory::Nodes(vec![cpu_node("a", 2)])).rejected;
+    assert!(
+        !told.is_empty() && told.iter().all(|(layout, why)| layout.ends_with("CPU") && why.contains("GiB")),
+        "{told:?}"
+    );
+}
+
+#[test]
+fn only_taints_that_keep_pods_away_count() {
+    for (effect, reason) in [
+        ("NoSchedule", PlanReason::DoesNotFit),
+        ("NoExecute", PlanReason::DoesNotFit),
+        ("PreferNoSchedule", PlanReason::Fits),
+    ] {
+        let taints = vec![("dedicated".to_owned(), "other".to_owned(), effect.to_owned())];
+        let nodes = Inventory::Nodes(vec![NodeCapacity { taints, ..cpu_node("a", 512) }]);
+        assert_eq!(plan(&lite(Backend::CPU, Some(1)), &nodes).verdict.reason, reason, "{effect}");
+    }
 }
 
 #[test]
@@ -129,6 +153,9 @@ fn unknown_nodes_are_said_and_permit_pods() {
     let plan = plan(&lite(Backend::CPU, Some(4)), &Inventory::Unknown);
     assert_eq!(plan.verdict.reason, PlanReason::InventoryUnknown);
     assert!(plan.verdict.reason.permits_pods() && plan.verdict.message.starts_with("inventory: unknown"));
+    let predicts = |plan: Plan| plan.layout.is_some_and(|layout| layout.prediction.is_some());
+    assert!(predicts(plan), "what a CPU does is known without nodes");
+    assert!(!predicts(super::plan(&lite(Backend::CUDA, Some(4)), &Inventory::Unknown)));
 }
 
 #[test]

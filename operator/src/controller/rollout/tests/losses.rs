@@ -189,3 +189,32 @@ fn an_epoch_is_higher_than_everything_remembered_and_everything_seen() {
         ["A0e1! A0e7-                    | remove g0 e1 A (lost: NodeLost), create g0 e8 A, wait starting"]
     );
 }
+
+#[test]
+fn of_more_memories_than_are_kept_those_that_delay_least_go() {
+    let most = u32::try_from(crate::controller::recover::MAX_REMEMBERED).unwrap();
+    let mut sim = Sim::settled(most + 3, 1, 0);
+    let memory = |index: u32| Recovery {
+        index,
+        epoch: 1,
+        failures: 1,
+        streak: 1,
+        window_start: sim.now,
+        next_retry: later(sim.now, Duration::from_secs(u64::from(index))),
+        reason: LossReason::Exited,
+        message: String::new(),
+    };
+    sim.observed.recovery = (0..most + 3).map(memory).collect();
+    let kept: Vec<u32> = sim.pass().recovery.iter().map(|memory| memory.index).collect();
+    assert_eq!(kept, (3..most + 3).collect::<Vec<_>>());
+}
+
+#[test]
+fn of_a_group_that_is_being_deleted_the_shard_that_failed_by_itself_says_why() {
+    let mut sim = Sim::settled(1, 1, 0);
+    let group = sim.group(0);
+    group.shards = vec![Shard::Terminating, Shard::Lost(LossReason::OutOfMemory)];
+    assert_eq!(group.loss(), Some(LossReason::OutOfMemory));
+    group.shards = vec![Shard::Terminating, Shard::Ready(Timestamp::UNIX_EPOCH)];
+    assert_eq!(group.loss(), Some(LossReason::Deleted));
+}
