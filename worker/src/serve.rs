@@ -19,6 +19,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::StreamExt as _;
 pub use listen::Bound;
 use listen::Stay;
 use shoal_proto::inference::inference_server::InferenceServer;
@@ -36,6 +37,9 @@ use crate::text::{ModelText, TextError};
 
 /// The largest message sent: 64 tokens with twenty alternatives each stay far below.
 const SEND_BYTES: usize = 4 * 1024 * 1024;
+/// Between the last connection that is taken as if the group stayed, and the GOAWAY to all of them: hyper closes one that
+/// is told to go before it has shaken hands.
+const HANDSHAKE: Duration = Duration::from_secs(1);
 const HEALTH_SERVICE: &str = "grpc.health.v1.Health";
 /// After the drain only bytes already written have to leave.
 const LAST_BYTES: Duration = Duration::from_secs(10);
@@ -191,7 +195,8 @@ fn routes(service: inference::InferenceService, health: health::Health) -> Resul
 }
 
 /// When the group begins to leave, every connection is told to go (GOAWAY) and finishes what it has begun. Requests are
-/// still accepted then, over new connections, since a client that comes back at once may be sent here again.
+/// still accepted then, over new connections, since a client that comes back at once may be sent here again. The old ones
+/// are told a little later than new ones go another way, so that the youngest has shaken hands by then.
 async fn serve_clients(
     (listener, stay): (tokio::net::TcpListener, Stay),
     routes: Routes,
@@ -199,7 +204,7 @@ async fn serve_clients(
     closing: CancellationToken,
 ) -> Result<(), ServeError> {
     let listener = Arc::new(listener);
-    let leaving = CancellationToken::new();
+    let (leaving, going) = (CancellationToken::new(), CancellationToken::new());
     let told = async {
         tokio::select! {
             // An engine that is gone is found out by others.
@@ -207,11 +212,19 @@ async fn serve_clients(
             () = closing.cancelled() => {}
         }
         leaving.cancel();
+        tokio::select! {
+            () = tokio::time::sleep(HANDSHAKE) => {}
+            () = closing.cancelled() => {}
+        }
+        going.cancel();
         Ok(())
     };
+    let early = listen::incoming(Arc::clone(&listener), stay).take_until(leaving.clone().cancelled_owned());
+    // An end of them would tell all to go at once.
+    let early = early.chain(futures::stream::pending());
     let before = listen::hardened(stay)
         .add_routes(routes.clone())
-        .serve_with_incoming_shutdown(listen::incoming(Arc::clone(&listener), stay), leaving.cancelled());
+        .serve_with_incoming_shutdown(Box::pin(early), going.cancelled());
     let after = async {
         leaving.cancelled().await;
         listen::hardened(Stay::OF_LATE_COMERS)

@@ -281,6 +281,22 @@ async fn a_group_that_leaves_sends_its_clients_away_and_fails_none_of_their_requ
 }
 
 #[tokio::test]
+async fn a_connection_that_has_not_shaken_hands_when_the_group_leaves_is_answered() {
+    let front = Front::new(says(b"a")).await;
+    let mut silent = Some(tokio::net::TcpStream::connect(front.at.grpc).await.unwrap());
+    // Connections are taken in order: whoever is answered came after it.
+    front.ask(ids(&[1])).await.unwrap();
+    front.engine.drain.send_replace(DrainPhase::Leaving);
+    while health(front.at.health, INFERENCE_SERVICE).await != NOT_SERVING {}
+    let connect = tower::service_fn(move |_| {
+        let connection = silent.take().map(TokioIo::new);
+        async move { connection.ok_or_else(|| std::io::Error::other("the connection was cut")) }
+    });
+    let mut client = InferenceClient::new(Endpoint::from_static("http://worker").connect_with_connector_lazy(connect));
+    collect(client.generate(ids(&[1])).await.unwrap().into_inner()).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_connection_of_age_is_told_to_go_finishes_what_it_began_and_is_cut_after_the_grace() {
     let stay = Stay { age: Duration::from_millis(200), grace: Duration::from_secs(4) };
     let front = Front::staying(stay, slow()).await;
