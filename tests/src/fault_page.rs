@@ -247,7 +247,7 @@ Each row is a fault, the bound within which it is survived, what the last record
 Faults of the API server are made by a layer inside the operator's client (`operator/src/faults`), ordered through a hidden
 argument; pods' faults are made on fake nodes. What the tests of O3 to O7, O9, O11, O16, O18 and O22 may choose freely (which call
 is struck, for how long, which shard, at which moment, in which order) they draw from a seed: CI runs 3 seeds, `SHOAL_SEEDS` asks for
-more; the last recorded run took 20. Crashes strike before and after every write instead. O2 and O8 are tried by 2,000 random orders
+more; the last recorded runs of O9, O16 and O18 took 20. Crashes strike before and after every write instead. O2 and O8 are tried by 2,000 random orders
 of events each, and what is pure of O1, O10, O12 to O15, O18 and O23 by 10,000 random histories. This page is generated (`SHOAL_BLESS=1 cargo test -p shoal-tests --lib fault_page`).
 
 | | fault | bound | measured | tests |
