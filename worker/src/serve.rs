@@ -37,9 +37,9 @@ use crate::text::{ModelText, TextError};
 
 /// The largest message sent: 64 tokens with twenty alternatives each stay far below.
 const SEND_BYTES: usize = 4 * 1024 * 1024;
-/// Between the last connection that is taken as if the group stayed, and the GOAWAY to all of them: hyper closes one that
-/// is told to go before it has shaken hands.
-const HANDSHAKE: Duration = Duration::from_secs(1);
+/// Between the last connection that is taken as if the group stayed, and the GOAWAY to all of them: a client that is told
+/// to go between its handshake and its first request fails that request, for the connection is new and it has no other.
+const FIRST_REQUEST: Duration = Duration::from_secs(1);
 const HEALTH_SERVICE: &str = "grpc.health.v1.Health";
 /// After the drain only bytes already written have to leave.
 const LAST_BYTES: Duration = Duration::from_secs(10);
@@ -196,7 +196,7 @@ fn routes(service: inference::InferenceService, health: health::Health) -> Resul
 
 /// When the group begins to leave, every connection is told to go (GOAWAY) and finishes what it has begun. Requests are
 /// still accepted then, over new connections, since a client that comes back at once may be sent here again. The old ones
-/// are told a little later than new ones go another way, so that the youngest has shaken hands by then.
+/// are told a little later than new ones go another way, so that the youngest has sent its request by then.
 async fn serve_clients(
     (listener, stay): (tokio::net::TcpListener, Stay),
     routes: Routes,
@@ -213,7 +213,7 @@ async fn serve_clients(
         }
         leaving.cancel();
         tokio::select! {
-            () = tokio::time::sleep(HANDSHAKE) => {}
+            () = tokio::time::sleep(FIRST_REQUEST) => {}
             () = closing.cancelled() => {}
         }
         going.cancel();
