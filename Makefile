@@ -11,8 +11,9 @@ build: ## The release binaries: target/release/shoal and target/release/shoal-wo
 test: ## Everything: unit tests, worker fleets, a real control plane, a real node
 	@tests/all.sh
 
-bench-operator: ## The operator beside a dumb client that makes the same objects; minutes, on both cores
+bench-operator: ## The operator beside a dumb client and LeaderWorkerSet; an hour or less, on both cores
 	cargo build --release -p shoal-operator --bins
+	tests/benches/operator/lws/build.sh
 	cargo test --workspace --bench operator -- --test-threads=1
 
 bench-prefix: ## First tokens of prompts whose beginning is in the cache; a minute or two, on both cores

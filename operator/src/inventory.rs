@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::Node;
 
-pub use self::accelerator::{Accelerator, Speed};
+pub use self::accelerator::{Accelerator, Speed, label_of};
 pub use self::catalogue::Catalogue;
 pub use self::machine::this_machine;
 

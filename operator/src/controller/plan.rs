@@ -43,6 +43,8 @@ pub struct Layout {
     pub shards: u32,
     /// What a shard runs on, e.g. `CPU` or `nvidia.com/gpu`; with the product where nodes offer several.
     pub device: String,
+    /// The product to which it is confined, where nodes offer several.
+    pub product: Option<String>,
     /// Who owns which experts or layers; without a shape undecided: then the workers divide them evenly.
     pub placement: Option<Placement>,
     /// Part of the largest shard; `None` without a shape.

@@ -180,6 +180,13 @@ pub struct RevisionStatus {
     /// Bytes that a shard reads at start; 0 if unknown.
     #[serde(default)]
     pub load_bytes: i64,
+    /// Memory that a shard needs on its device; absent without a device or if unknown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device_bytes: Option<i64>,
+    /// The product for which it was planned, where nodes offered several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub product: Option<String>,
     /// The spec as JSON, without replicas, rollout and shape.
     #[schemars(length(max = 8192))]
     pub spec: String,

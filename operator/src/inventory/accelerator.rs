@@ -36,8 +36,8 @@ const MIG_SLICES: u64 = 7;
 impl Accelerator {
     /// What labels and catalogue say of `count` units of `resource`.
     pub(super) fn of((resource, count): (&str, u64), labels: &BTreeMap<String, String>, catalogue: &Catalogue) -> Self {
-        let resource = resource.strip_suffix(".shared").unwrap_or(resource);
-        let label = |part: &str| labels.get(&format!("{resource}.{part}"));
+        let resource = unshared(resource);
+        let label = |part: &str| labels.get(&label_of(resource, part));
         let number = |part: &str| label(part).and_then(|text| text.parse::<u64>().ok());
         let profile = resource.strip_prefix("nvidia.com/mig-");
         let whole = labels.get("nvidia.com/gpu.product").filter(|_| profile.is_some());
@@ -62,6 +62,15 @@ impl Accelerator {
             speed.map(|Speed { bandwidth, flops }| Speed { bandwidth: bandwidth / shares, flops: flops / shares });
         Self { count, product, memory_bytes: memory.map(|bytes| bytes / shares), speed }
     }
+}
+
+/// The label of a node that says `part` (`product`, `memory` in MiB) of its devices.
+pub fn label_of(resource: &str, part: &str) -> String {
+    format!("{}.{part}", unshared(resource))
+}
+
+fn unshared(resource: &str) -> &str {
+    resource.strip_suffix(".shared").unwrap_or(resource)
 }
 
 fn scaled(rate: u64, part: u64, whole: u64) -> u64 {

@@ -24,6 +24,15 @@ use crate::served::{NAMESPACE, clean, create, delete_pods, model, parallel, serv
 use crate::shoal::Running;
 use crate::{groups, table};
 
+/// What is made beside the pods and two statuses of each model.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Beside {
+    /// What the operator makes: two Services, a Secret, a policy, a budget where there are several groups.
+    All,
+    /// As much as LeaderWorkerSet makes: one Service.
+    Service,
+}
+
 /// What one model is made of.
 struct Mould {
     pod: Value,
@@ -59,6 +68,15 @@ async fn mould(client: &Client) -> Result<&'static Mould> {
         anyhow::Ok(Mould { pod: bare(&pod)?, services, secret, policy, budget, status: serde_json::to_value(status)? })
     };
     MOULD.get_or_try_init(cast).await
+}
+
+/// The pod of a model as the template of another operator, which names and addresses its pods itself.
+pub(crate) async fn pod_of_a_rival(client: &Client) -> Result<Value> {
+    let mut spec = mould(client).await?.pod["spec"].clone();
+    if let Some(spec) = spec.as_object_mut() {
+        spec.retain(|field, _| !["hostname", "subdomain", "restartPolicy"].contains(&field.as_str()));
+    }
+    Ok(spec)
 }
 
 /// What the operator made of one kind.
@@ -101,18 +119,21 @@ fn recast<K: DeserializeOwned>(object: &Value, owner: &ModelDeployment, name: Op
     Ok(serde_json::from_value(value)?)
 }
 
-async fn make(client: &Client, mould: &Mould, owners: &[ModelDeployment], groups: usize) -> Result<()> {
+async fn make(client: &Client, owners: &[ModelDeployment], groups: usize, beside: Beside) -> Result<()> {
+    let mould = mould(client).await?;
     let services: Api<Service> = Api::namespaced(client.clone(), NAMESPACE);
     let pods: Api<Pod> = Api::namespaced(client.clone(), NAMESPACE);
     let models: Api<ModelDeployment> = Api::namespaced(client.clone(), NAMESPACE);
-    let of_owners = owners.iter().flat_map(|owner| mould.services.iter().map(move |service| (owner, service)));
+    let made = |service: &&Value| beside == Beside::All || service["metadata"]["name"] == "mould";
+    let all: Vec<&Value> = mould.services.iter().filter(made).collect();
+    let of_owners = owners.iter().flat_map(|owner| all.iter().map(move |service| (owner, *service)));
     let create = of_owners.map(async |(owner, service)| {
         Ok(services.create(&PostParams::default(), &recast(service, owner, None)?).await.map(drop)?)
     });
     parallel(create).await?;
     let (secrets, policies): (Api<Secret>, Api<NetworkPolicy>) =
         (Api::namespaced(client.clone(), NAMESPACE), Api::namespaced(client.clone(), NAMESPACE));
-    let create = owners.iter().map(async |owner| {
+    let create = owners.iter().filter(|_| beside == Beside::All).map(async |owner| {
         let name = format!("{}-0a1b2c", owner.name_any());
         secrets.create(&PostParams::default(), &recast(&mould.secret, owner, Some(&name))?).await?;
         Ok(policies.create(&PostParams::default(), &recast(&mould.policy, owner, None)?).await.map(drop)?)
@@ -145,25 +166,30 @@ async fn make(client: &Client, mould: &Mould, owners: &[ModelDeployment], groups
     Ok(())
 }
 
-async fn measure(objects: usize, groups: usize) -> Result<f64> {
+async fn measure(objects: usize, groups: usize, beside: Beside) -> Result<f64> {
     let client = Cluster::get().await?.client();
-    let mould = mould(&client).await?;
+    mould(&client).await?;
     let wanted = (0..objects).map(|number| model(&format!("m{number}"), groups)).collect::<Result<Vec<_>>>()?;
     let began = Instant::now();
     let owners = create(&client, &wanted).await?;
     // Watched from the beginning, as the operator is: the lists cost the server the same.
-    tokio::try_join!(make(&client, mould, &owners, groups), served(&client, 2 * objects * groups, 0))?;
+    tokio::try_join!(make(&client, &owners, groups, beside), served(&client, 2 * objects * groups, 0))?;
     Ok(began.elapsed().as_secs_f64())
 }
 
 pub(crate) async fn many_objects() -> Result<()> {
-    table::floor("objects of one group of 2", measure(groups(), 1).await?);
+    table::floor("objects of one group of 2", measure(groups(), 1, Beside::All).await?);
+    clean(&Cluster::get().await?.client()).await
+}
+
+pub(crate) async fn many_with_a_service_each() -> Result<()> {
+    table::floor("as much as LeaderWorkerSet makes of them", measure(groups(), 1, Beside::Service).await?);
     clean(&Cluster::get().await?.client()).await
 }
 
 pub(crate) async fn one_object() -> Result<()> {
     let client = Cluster::get().await?.client();
-    table::floor("one object of groups of 2", measure(1, groups()).await?);
+    table::floor("one object of groups of 2", measure(1, groups(), Beside::All).await?);
     table::floor("scale to 0", delete_pods(&client).await?);
     clean(&client).await
 }

@@ -1,4 +1,5 @@
-//! The operator beside a dumb client that makes the same objects, on the control plane of the tests: `make bench-operator`.
+//! The operator beside a dumb client that makes the same objects and beside LeaderWorkerSet, on the control plane of the
+//! tests: `make bench-operator`.
 //!
 //! Run by hand: it takes minutes of both cores. Prints one table and writes `target/bench/operator.json`. Cases run one
 //! after the other (`--test-threads=1`). `SHOAL_BENCH_GROUPS` (500) sizes them, `SHOAL_BENCH_FLEET` (1,000) and
@@ -6,6 +7,7 @@
 
 mod fleet;
 mod floor;
+mod lws;
 mod served;
 mod shoal;
 mod table;
@@ -35,6 +37,8 @@ fn main() -> anyhow::Result<ExitCode> {
         tests![
             floor::many_objects,
             shoal::many_objects,
+            lws::many_objects,
+            floor::many_with_a_service_each,
             floor::one_object,
             shoal::one_object,
             shoal::ten_pods,

@@ -1,13 +1,18 @@
 //! What both contenders share: the models, when the clock stops, and a clean table between two cases.
 
+use std::fmt::Debug;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
-use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::core::v1::{Pod, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::api::{DeleteParams, ListParams, PostParams};
-use kube::{Api, Client, ResourceExt as _};
+use kube::{Api, Client, Resource, ResourceExt as _};
+use serde::de::DeserializeOwned;
 use serde_json::json;
 use shoal_operator::crd::ModelDeployment;
 use shoal_operator::names::label;
@@ -99,13 +104,25 @@ pub(crate) async fn delete_pods(client: &Client) -> Result<f64> {
     Ok(took)
 }
 
+/// What belonged to models goes at once: the garbage collector learns of a new CRD only after half a minute.
+async fn delete_made<K>(client: &Client) -> Result<()>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
+{
+    let all: Api<K> = Api::namespaced(client.clone(), NAMESPACE);
+    all.delete_collection(&DeleteParams::default(), &ListParams::default().labels(label::MODEL)).await?;
+    Ok(())
+}
+
 /// Removes everything and lets the controllers come to rest.
 pub(crate) async fn clean(client: &Client) -> Result<()> {
     let models: Api<ModelDeployment> = Api::namespaced(client.clone(), NAMESPACE);
     models.delete_collection(&DeleteParams::default(), &ListParams::default()).await?;
     delete_pods(client).await.ok();
-    let services: Api<Service> = Api::namespaced(client.clone(), NAMESPACE);
-    services.delete_collection(&DeleteParams::default(), &ListParams::default().labels(label::MODEL)).await?;
+    delete_made::<Service>(client).await?;
+    delete_made::<NetworkPolicy>(client).await?;
+    delete_made::<PodDisruptionBudget>(client).await?;
+    delete_made::<Secret>(client).await?;
     until_gone(client, Instant::now()).await?;
     tokio::time::sleep(Duration::from_secs(8)).await;
     Ok(())

@@ -23,6 +23,19 @@ use tokio::sync::OnceCell;
 use crate::served::{NAMESPACE, clean, create, model, served, until_gone};
 use crate::{groups, table};
 
+/// Peak of resident memory in MiB, and seconds of processor time, of a process.
+pub(crate) fn cost(pid: u32) -> Result<(f64, f64)> {
+    let folder = PathBuf::from(format!("/proc/{pid}"));
+    let status = std::fs::read_to_string(folder.join("status"))?;
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("a peak")?;
+    let kib: f64 = peak.trim().trim_end_matches(" kB").parse()?;
+    let stat = std::fs::read_to_string(folder.join("stat"))?;
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+    // Fields 14 and 15 of proc(5): user and system time, in ticks of 10 ms.
+    let ticks: f64 = fields[11].parse::<f64>()? + fields[12].parse::<f64>()?;
+    Ok((kib / 1024.0, ticks / 100.0))
+}
+
 /// An operator for all namespaces.
 pub(crate) struct Running {
     child: Child,
@@ -79,15 +92,7 @@ impl Running {
 
     /// Peak of resident memory in MiB, and seconds of processor time.
     pub(crate) fn cost(&self) -> Result<(f64, f64)> {
-        let folder = PathBuf::from(format!("/proc/{}", self.child.id().context("it runs")?));
-        let status = std::fs::read_to_string(folder.join("status"))?;
-        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("a peak")?;
-        let kib: f64 = peak.trim().trim_end_matches(" kB").parse()?;
-        let stat = std::fs::read_to_string(folder.join("stat"))?;
-        let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-        // Fields 14 and 15 of proc(5): user and system time, in ticks of 10 ms.
-        let ticks: f64 = fields[11].parse::<f64>()? + fields[12].parse::<f64>()?;
-        Ok((kib / 1024.0, ticks / 100.0))
+        cost(self.child.id().context("it runs")?)
     }
 
     fn passes(&self) -> Result<usize> {
@@ -165,6 +170,7 @@ pub(crate) async fn many_objects() -> Result<()> {
         models.patch("m0", &PatchParams::default(), &touch).await?;
         operator.until_passes(before + 1).await?;
     }
+    print_calls(mark).await?;
     table::shoal("writes of 100 passes over a settled object", writes(mark).await? as f64, "");
     operator.stop().await?;
     let began = Instant::now();

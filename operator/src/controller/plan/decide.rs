@@ -45,6 +45,7 @@ fn without_shape(spec: &Validated) -> Plan {
             Some(Layout {
                 shards,
                 device,
+                product: None,
                 placement: undecided(spec.strategy, shards),
                 load: None,
                 bytes: None,
@@ -94,8 +95,15 @@ fn show(
     let (load, bytes) = (choice.load(shards), choice.bytes(shards));
     let mut arithmetic = words::arithmetic(shape, spec, load, &bytes);
     arithmetic.extend(words::speed(shape, spec, load, prediction.as_ref()));
-    let device = words::device_of(&spec.device, product);
-    let layout = Layout { shards, device, placement, load: Some(load), bytes: Some(bytes), prediction };
+    let layout = Layout {
+        shards,
+        device: words::device_of(&spec.device, product),
+        product: product.filter(|product| *product != fit::UNLABELLED).map(ToOwned::to_owned),
+        placement,
+        load: Some(load),
+        bytes: Some(bytes),
+        prediction,
+    };
     Plan { verdict, layout: Some(layout), arithmetic, rejected: vec![], better: None }
 }
 

@@ -9,6 +9,9 @@ use crate::controller::validate::Validated;
 use crate::crd::{Backend, Toleration};
 use crate::inventory::{NodeCapacity, Speed, quantity};
 
+/// The product of nodes whose devices carry no label.
+pub(super) const UNLABELLED: &str = "unlabelled";
+
 /// The nodes that may run shards of this model at all: labels, taints, cordons.
 pub(super) fn eligible<'a>(nodes: &'a [NodeCapacity], spec: &Validated) -> Vec<&'a NodeCapacity> {
     nodes.iter().filter(|node| turned_away(node, spec).is_none()).collect()
@@ -166,7 +169,7 @@ impl Pool {
         }
         let of = |product: &Option<String>| {
             let kinds = self.kinds.iter().filter(|(kind, _)| kind.product == *product);
-            let name = product.clone().unwrap_or_else(|| "unlabelled".to_owned());
+            let name = product.clone().unwrap_or_else(|| UNLABELLED.to_owned());
             Self { product: Some(name), kinds: kinds.map(|(kind, count)| (kind.clone(), *count)).collect() }
         };
         let mut pools: Vec<_> = products.iter().map(of).collect();

@@ -4,7 +4,7 @@
 
 use shoal_proto::placement::{Placement, PlacementError};
 
-use super::Plan;
+use super::{Plan, ShardBytes};
 use crate::controller::validate::{Owner, Rejection, Validated, validate_spec};
 use crate::crd::RevisionStatus;
 use crate::names::RevisionHash;
@@ -24,6 +24,10 @@ pub struct Revision {
     pub shard_bytes: Option<u64>,
     /// What one shard reads at its start, in bytes; `None` if unknown.
     pub load_bytes: Option<u64>,
+    /// Memory that a shard needs on its device, in bytes; `None` without a device or if unknown.
+    pub device_bytes: Option<u64>,
+    /// The product for which it was planned, where nodes offered several.
+    pub product: Option<String>,
     /// The spec of this revision.
     pub spec: Validated,
 }
@@ -84,6 +88,8 @@ impl Revision {
             placement: layout.placement.clone(),
             shard_bytes: layout.bytes.as_ref().map(|bytes| bytes.host()),
             load_bytes: layout.bytes.as_ref().map(|bytes| bytes.loaded()),
+            device_bytes: layout.bytes.as_ref().map(ShardBytes::device).filter(|bytes| *bytes > 0),
+            product: layout.product.clone(),
             spec: spec.clone(),
         })
     }
@@ -101,6 +107,8 @@ impl Revision {
             placement: self.placement.as_ref().map(Placement::to_base64).unwrap_or_default(),
             shard_bytes: signed(self.shard_bytes),
             load_bytes: signed(self.load_bytes),
+            device_bytes: self.device_bytes.map(|bytes| signed(Some(bytes))),
+            product: self.product.clone(),
             spec: self.spec.compact.clone(),
         }
     }
@@ -125,6 +133,8 @@ impl Revision {
             placement,
             shard_bytes: known(entry.shard_bytes),
             load_bytes: known(entry.load_bytes),
+            device_bytes: entry.device_bytes.and_then(known),
+            product: entry.product.clone(),
             spec,
         })
     }
