@@ -1,4 +1,4 @@
-//! Attention of one row over the paged cache, several heads at once.
+//! Attention over the paged cache, several rows and heads of one sequence at once.
 //!
 //! Keys in absolute order in tiles of 64 aligned to position 0 with a running maximum and sum, so that the result of a
 //! head depends neither on chunking nor on how many rows and heads run together.
@@ -23,21 +23,22 @@ pub(super) use values::combine_rows;
 /// Keys of one tile; also the slots of one cache block, so a tile is contiguous.
 pub(super) const TILE: usize = 64;
 
-/// Heads that walk the cache together: a block is in the second-level cache for all but the first of them.
-const CROWD: usize = 16;
+/// Queries that walk the cache together: a block is in the second-level cache for all but the first of them.
+const CROWD: usize = 32;
 
-/// The keys that one row sees.
+/// Sets of queries, or of rows, in one go, of at most four each.
+const MANY: usize = CROWD / 4;
+
+/// The keys of some heads of a sequence.
 #[derive(Clone, Copy)]
 pub(super) struct Keys<'a> {
     /// Rows are slots.
     pub(super) cache: Weight<'a>,
-    /// Blocks in order of position; at least ⌈count / 64⌉.
+    /// Blocks in order of position.
     pub(super) blocks: &'a [u32],
-    /// Position of the first key seen: above 0 behind a window.
-    pub(super) first: usize,
-    /// One past the position of the last: position + 1.
-    pub(super) count: usize,
     pub(super) slot: Slot,
+    /// What a product of query and key is multiplied with.
+    pub(super) scale: f32,
 }
 
 /// Where key and value of some heads stand among the elements of a slot.
@@ -54,33 +55,45 @@ pub(super) struct Slot {
     pub(super) value: usize,
 }
 
-/// The queries of one row and some heads that share keys and values.
+/// What one head of one row asks, and the keys that it sees.
 #[derive(Clone, Copy)]
-pub(super) struct Queries<'a> {
-    /// First parts, one behind the other.
+pub(super) struct Query<'a> {
+    /// First part.
     pub(super) latent: &'a [f32],
-    /// Second parts, one behind the other.
+    /// Second part.
     pub(super) rope: &'a [f32],
-    pub(super) scale: f32,
-    /// For each head one more score, without a value.
-    pub(super) sinks: Option<&'a [f32]>,
+    /// Position of the first key seen: above 0 behind a window.
+    pub(super) first: usize,
+    /// One past the position of the last: position + 1.
+    pub(super) count: usize,
+    /// One more score, without a value.
+    pub(super) sink: Option<f32>,
 }
 
-/// For each head: out = Σ softmax(scale · q·k ‖ sink)_t · value_t.
+impl Query<'_> {
+    /// The slots that it sees of the block of that index; none where the second is not above the first.
+    fn seen(&self, index: usize) -> (usize, usize) {
+        let inside = |position: usize| position.saturating_sub(index * TILE).min(TILE);
+        (inside(self.first), inside(self.count))
+    }
+}
+
+/// For each query: out = Σ softmax(scale · q·k ‖ sink)_t · value_t.
 ///
 /// # Panics
 /// When a block is outside the cache or a width does not fit.
-pub(super) fn attend(level: Available, queries: Queries<'_>, keys: Keys<'_>, outs: &mut [&mut [f32]]) {
+pub(super) fn attend(level: Available, queries: &[Query<'_>], keys: Keys<'_>, outs: &mut [&mut [f32]]) {
     let Slot { width, key, latent, rope, value } = keys.slot;
-    let (heads, slots) = (outs.len(), keys.cache.len() / width);
-    let wide = queries.latent.len() == heads * latent && queries.rope.len() == heads * rope;
-    assert!(wide, "a query should be as wide as a key");
-    assert!(queries.sinks.is_none_or(|sinks| sinks.len() == heads), "a head should have one sink");
+    let slots = keys.cache.len() / width;
+    assert!(queries.len() == outs.len(), "every query should have its output");
+    let wide = |query: &Query<'_>| query.latent.len() == latent && query.rope.len() == rope;
+    assert!(queries.iter().all(wide), "a query should be as wide as a key");
+    assert!(queries.iter().all(|query| query.first < query.count), "a row should see itself");
     let widest = outs.iter().map(|out| out.len()).max().unwrap_or(0);
     assert!(outs.iter().all(|out| out.len() == widest), "values should be equally wide");
     assert!(key + latent + rope <= width && value + widest <= width, "key and value should be inside their slot");
-    assert!(keys.first < keys.count, "a row should see itself");
-    let blocks = &keys.blocks[..keys.count.div_ceil(TILE)];
+    let longest = queries.iter().map(|query| query.count).max().unwrap_or(0);
+    let blocks = &keys.blocks[..longest.div_ceil(TILE)];
     assert!(blocks.iter().all(|&block| (block as usize + 1) * TILE <= slots), "blocks should be in the cache");
     // SAFETY: every slot read is in a block of the cache, as asserted.
     unsafe {
@@ -99,7 +112,7 @@ type Cache<'a, F> = (Keys<'a>, &'a [<F as Format>::Element]);
 /// Blocks are in the cache, and widths fit.
 unsafe fn attend_level<F: Format>(
     level: Available,
-    queries: Queries<'_>,
+    queries: &[Query<'_>],
     cache: Cache<'_, F>,
     outs: &mut [&mut [f32]],
 ) {
@@ -119,7 +132,7 @@ unsafe fn attend_level<F: Format>(
 /// As [`attend_level`], on a CPU with the features.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
-unsafe fn attend_avx512<F: Format>(queries: Queries<'_>, cache: Cache<'_, F>, outs: &mut [&mut [f32]]) {
+unsafe fn attend_avx512<F: Format>(queries: &[Query<'_>], cache: Cache<'_, F>, outs: &mut [&mut [f32]]) {
     // SAFETY: passed on.
     unsafe { attend_of::<Avx512, F>(queries, cache, outs) }
 }
@@ -128,7 +141,7 @@ unsafe fn attend_avx512<F: Format>(queries: Queries<'_>, cache: Cache<'_, F>, ou
 /// As [`attend_level`], on a CPU with the features.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,f16c")]
-unsafe fn attend_avx2<F: Format>(queries: Queries<'_>, cache: Cache<'_, F>, outs: &mut [&mut [f32]]) {
+unsafe fn attend_avx2<F: Format>(queries: &[Query<'_>], cache: Cache<'_, F>, outs: &mut [&mut [f32]]) {
     // SAFETY: passed on.
     unsafe { attend_of::<HalfAvx2, F>(queries, cache, outs) }
 }
@@ -149,34 +162,42 @@ struct Seen<E> {
 /// # Safety
 /// As [`attend_level`].
 #[inline(always)]
-unsafe fn attend_of<L: Lanes, F: Format>(queries: Queries<'_>, cache: Cache<'_, F>, outs: &mut [&mut [f32]]) {
+unsafe fn attend_of<L: Lanes, F: Format>(queries: &[Query<'_>], cache: Cache<'_, F>, outs: &mut [&mut [f32]]) {
     let (keys, elements) = cache;
-    for (crowd, outs) in outs.chunks_mut(CROWD).enumerate() {
-        let first = crowd * CROWD;
+    for (queries, outs) in queries.chunks(CROWD).zip(outs.chunks_mut(CROWD)) {
         let mut running = [Running { highest: f32::NEG_INFINITY, total: 0.0 }; CROWD];
-        for (head, running) in running.iter_mut().enumerate().take(outs.len()) {
-            if let Some(sinks) = queries.sinks {
-                *running = Running { highest: sinks[first + head], total: 1.0 };
+        for (running, query) in running.iter_mut().zip(queries) {
+            if let Some(sink) = query.sink {
+                *running = Running { highest: sink, total: 1.0 };
             }
         }
         outs.iter_mut().for_each(|out| out.fill(0.0));
-        let blocks = keys.blocks[..keys.count.div_ceil(TILE)].iter().enumerate();
-        for (index, &block) in blocks.skip(keys.first / TILE) {
-            let slots = (keys.first.saturating_sub(index * TILE), TILE.min(keys.count - index * TILE));
+        let from = queries.iter().map(|query| query.first / TILE).min().unwrap_or(0);
+        let until = queries.iter().map(|query| query.count.div_ceil(TILE)).max().unwrap_or(0);
+        for index in from..until {
             // SAFETY: the block is in the cache.
-            let block = unsafe { elements.as_ptr().add(block as usize * TILE * keys.slot.width) };
-            let seen = Seen { block, slots };
+            let block = unsafe { elements.as_ptr().add(keys.blocks[index] as usize * TILE * keys.slot.width) };
             let mut done = 0;
             while done < outs.len() {
-                let (running, rest) = (&mut running[done..], &mut outs[done..]);
-                // SAFETY: passed on; eight sums in registers whatever the number of heads.
-                done += unsafe {
-                    match rest.len() {
-                        4.. => block_of::<L, F, 4, 2>((&queries, first + done), (keys.slot, &seen), running, rest),
-                        2 | 3 => block_of::<L, F, 2, 4>((&queries, first + done), (keys.slot, &seen), running, rest),
-                        _ => block_of::<L, F, 1, 8>((&queries, first + done), (keys.slot, &seen), running, rest),
+                let slots = queries[done].seen(index);
+                let alike = queries[done..].iter().take_while(|query| query.seen(index) == slots).count();
+                // Eight sums in registers whatever the number of queries.
+                let taken = if alike < 4 { 1 << alike.ilog2() } else { alike / 4 * 4 };
+                let own = done..done + taken;
+                done += taken;
+                if slots.0 >= slots.1 {
+                    continue;
+                }
+                let seen = Seen { block, slots };
+                let (queries, running, outs) = (&queries[own.clone()], &mut running[own.clone()], &mut outs[own]);
+                // SAFETY: passed on.
+                unsafe {
+                    match taken {
+                        4.. => block_of::<L, F, 4, 2>(queries, (keys, &seen), running, outs),
+                        2 => block_of::<L, F, 2, 4>(queries, (keys, &seen), running, outs),
+                        _ => block_of::<L, F, 1, 8>(queries, (keys, &seen), running, outs),
                     }
-                };
+                }
             }
         }
         for (out, running) in outs.iter_mut().zip(running) {
@@ -185,42 +206,81 @@ unsafe fn attend_of<L: Lanes, F: Format>(queries: Queries<'_>, cache: Cache<'_, 
     }
 }
 
-/// One block for Q heads from `head` on; returns Q.
+/// One block for queries that see the same of it, Q at once; Q divides their number.
 ///
 /// # Safety
 /// As [`attend_level`]; the block is in the cache.
 #[inline(always)]
 unsafe fn block_of<L: Lanes, F: Format, const Q: usize, const N: usize>(
-    (queries, head): (&Queries<'_>, usize),
-    (slot, seen): (Slot, &Seen<F::Element>),
+    queries: &[Query<'_>],
+    (keys, seen): (Keys<'_>, &Seen<F::Element>),
     running: &mut [Running],
     outs: &mut [&mut [f32]],
-) -> usize {
-    let (Some(running), Some(outs)) = (running.first_chunk_mut::<Q>(), outs.first_chunk_mut::<Q>()) else {
-        return Q;
-    };
+) {
+    let ((queries, _), (running, _)) = (queries.as_chunks::<Q>(), running.as_chunks_mut::<Q>());
+    let (outs, _) = outs.as_chunks_mut::<Q>();
     let (hidden, end) = seen.slots;
-    let mut scores = [[0.0_f32; TILE]; Q];
-    let mut shrinks = [0.0; Q];
+    let mut scores = [[[0.0_f32; TILE]; Q]; MANY];
+    let mut shrinks = [[0.0; Q]; MANY];
     // SAFETY: the block has 64 slots.
-    unsafe { score::<L, F, Q, N>((queries, head), (slot, seen.block), seen.slots, &mut scores) };
-    for q in 0..Q {
-        let scores = &mut scores[q][hidden..end];
-        let best = scores.iter().copied().fold(running[q].highest, f32::max);
-        shrinks[q] = exp(running[q].highest - best);
-        running[q].highest = best;
-        running[q].total *= shrinks[q];
-        scores.iter_mut().for_each(|score| *score -= best);
-        exp_all(scores);
+    unsafe { score::<L, F, Q, N>(queries, (&keys, seen.block), seen.slots, &mut scores) };
+    for ((running, scores), shrinks) in running.iter_mut().zip(&mut scores).zip(&mut shrinks) {
+        weigh(running, scores, seen.slots, shrinks);
     }
-    for (running, scores) in running.iter_mut().zip(&scores) {
-        scores[hidden..end].iter().for_each(|score| running.total += score);
-    }
-    let factors = std::array::from_fn(|q| Factors { of: &scores[q][hidden..end], shrink: shrinks[q] });
+    let factors: [[Factors<'_>; Q]; MANY] = std::array::from_fn(|i| {
+        std::array::from_fn(|q| Factors { of: &scores[i][q][hidden..end], shrink: shrinks[i][q] })
+    });
     // SAFETY: the slots are in the block, and outputs are as wide as a value.
     unsafe {
-        let values = seen.block.add(hidden * slot.width + slot.value);
-        accumulate::<L, F, Q, N>(factors, (values, slot.width), outs);
+        let values = seen.block.add(hidden * keys.slot.width + keys.slot.value);
+        accumulate::<L, F, Q, N>(&factors, (values, keys.slot.width), outs);
     }
-    Q
+}
+
+/// Makes weights of Q queries' scores, and what was gathered so far is to be multiplied with.
+#[inline(always)]
+fn weigh<const Q: usize>(
+    running: &mut [Running; Q],
+    scores: &mut [[f32; TILE]; Q],
+    (hidden, end): (usize, usize),
+    shrinks: &mut [f32; Q],
+) {
+    let mut totals = [0.0; Q];
+    for q in 0..Q {
+        let scores = &mut scores[q][hidden..end];
+        let best = largest(running[q].highest, scores);
+        shrinks[q] = exp(running[q].highest - best);
+        running[q].highest = best;
+        totals[q] = running[q].total * shrinks[q];
+        for score in scores.iter_mut() {
+            *score -= best;
+        }
+        exp_all(scores);
+    }
+    // One addition after the other in each sum, but those of all queries side by side.
+    for t in hidden..end {
+        for (total, scores) in totals.iter_mut().zip(&*scores) {
+            *total += scores[t];
+        }
+    }
+    for (running, total) in running.iter_mut().zip(totals) {
+        running.total = total;
+    }
+}
+
+/// The largest of `first` and all others that are numbers. In eight lanes, as a maximum does not depend on the order.
+#[inline(always)]
+fn largest(first: f32, others: &[f32]) -> f32 {
+    let mut lanes = [first; 8];
+    let (whole, rest) = others.as_chunks::<8>();
+    for others in whole {
+        for i in 0..8 {
+            lanes[i] = if others[i] > lanes[i] { others[i] } else { lanes[i] };
+        }
+    }
+    let mut largest = first;
+    for &other in lanes.iter().chain(rest) {
+        largest = if other > largest { other } else { largest };
+    }
+    largest
 }

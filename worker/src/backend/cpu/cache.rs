@@ -1,11 +1,13 @@
 //! Ops over the paged cache: append and attend.
 
+use std::ops::Range;
+
 use half::bf16;
 
 use crate::ops::Op;
 use crate::program::{BufferId, Dtype, View};
 
-use super::attend::{Keys, Queries, Slot, attend};
+use super::attend::{Keys, Query, Slot, attend};
 use super::run::{Device, Run};
 use super::runs::{Line, fill_lines};
 
@@ -46,21 +48,25 @@ impl Run {
         let slot = Slot { width: latent + rope, key: 0, latent, rope, value: 0 };
         let work = 2 * self.longest() * slot.width;
         let level = device.level;
+        let lines = Line::all(&self.bands(), heads, heads);
         let mut target = self.memory.write::<f32>(out.buffer);
-        fill_lines(&mut device.pool, &mut target, (self.runs(*out, rows), work), Line::Row, |row, head, outs| {
-            let Some(blocks) = self.blocks(row) else {
+        fill_lines(&mut device.pool, &mut target, (self.runs(*out, rows), work), &lines, |line, first, outs| {
+            let Some(blocks) = self.blocks(line.rows.start) else {
                 outs.iter_mut().for_each(|out| out.fill(0.0));
                 return;
             };
-            let own = row * heads + head..row * heads + head + outs.len();
-            let queries = Queries {
-                latent: &latents[own.start * latent..own.end * latent],
-                rope: &ropes[own.start * rope..own.end * rope],
-                scale: *scale,
-                sinks: None,
+            let query = |place: usize| {
+                let (row, head) = line.at(place);
+                Query {
+                    latent: &latents[(row * heads + head) * latent..][..latent],
+                    rope: &ropes[(row * heads + head) * rope..][..rope],
+                    first: 0,
+                    count: self.control.positions[row] as usize + 1,
+                    sink: None,
+                }
             };
-            let count = self.control.positions[row] as usize + 1;
-            attend(level, queries, Keys { cache: cache.as_weight(), blocks, first: 0, count, slot }, outs);
+            let queries: Vec<_> = (first..first + outs.len()).map(query).collect();
+            attend(level, &queries, Keys { cache: cache.as_weight(), blocks, slot, scale: *scale }, outs);
         });
     }
 
@@ -76,33 +82,43 @@ impl Run {
         let seen = |count: usize| window.map_or(count, |window| window.min(count));
         let work = 2 * seen(self.longest()) * width;
         let level = device.level;
+        let lines = Line::all(&self.bands(), heads, heads / kv_heads);
         let mut target = self.memory.write::<f32>(out.buffer);
-        fill_lines(&mut device.pool, &mut target, (self.runs(*out, rows), work), Line::Row, |row, first_head, outs| {
-            let Some(blocks) = self.blocks(row) else {
+        fill_lines(&mut device.pool, &mut target, (self.runs(*out, rows), work), &lines, |line, first, outs| {
+            let Some(blocks) = self.blocks(line.rows.start) else {
                 outs.iter_mut().for_each(|out| out.fill(0.0));
                 return;
             };
-            let count = self.control.positions[row] as usize + 1;
-            let first = count - seen(count);
-            let mut done = 0;
-            while done < outs.len() {
-                let head = first_head + done;
-                let key_head = head * kv_heads / heads;
-                let sharing = (head..first_head + outs.len()).take_while(|head| head * kv_heads / heads == key_head);
-                let own = head..head + sharing.count();
-                let queries = Queries {
-                    latent: &queries[(row * heads + own.start) * width..(row * heads + own.end) * width],
+            let query = |place: usize| {
+                let (row, head) = line.at(place);
+                let count = self.control.positions[row] as usize + 1;
+                Query {
+                    latent: &queries[(row * heads + head) * width..][..width],
                     rope: &[],
-                    scale: *scale,
-                    sinks: sinks.as_ref().map(|sinks| &sinks[own.clone()]),
-                };
-                let (key, value) = (key_head * width, (kv_heads + key_head) * width);
-                let slot = Slot { width: 2 * kv_heads * width, key, latent: width, rope: 0, value };
-                let keys = Keys { cache: cache.as_weight(), blocks, first, count, slot };
-                attend(level, queries, keys, &mut outs[done..done + own.len()]);
-                done += own.len();
-            }
+                    first: count - seen(count),
+                    count,
+                    sink: sinks.as_ref().map(|sinks| sinks[head]),
+                }
+            };
+            let queries: Vec<_> = (first..first + outs.len()).map(query).collect();
+            let key_head = line.groups.start * kv_heads / heads;
+            let (key, value) = (key_head * width, (kv_heads + key_head) * width);
+            let slot = Slot { width: 2 * kv_heads * width, key, latent: width, rope: 0, value };
+            attend(level, &queries, Keys { cache: cache.as_weight(), blocks, slot, scale: *scale }, outs);
         });
+    }
+
+    /// The rows of each sequence; padding between them.
+    fn bands(&self) -> Vec<Range<usize>> {
+        let mut bands: Vec<Range<usize>> = Vec::new();
+        let sequence = |row: usize| self.sequences[row].filter(|_| !self.is_padding(row));
+        for row in 0..self.control.rows {
+            match bands.last_mut().filter(|band| sequence(band.start) == sequence(row)) {
+                Some(band) => band.end = row + 1,
+                None => bands.push(row..row + 1),
+            }
+        }
+        bands
     }
 
     /// Most keys that a row of this run can see.

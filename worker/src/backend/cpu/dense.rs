@@ -106,7 +106,10 @@ impl Run {
                 });
                 return;
             }
-            fill_lines(&mut device.pool, &mut target, (to, work), Line::Group, |head, row, outs| {
+            // Of one head all rows together.
+            let lines = Line::all(std::slice::from_ref(&(0..rows)), input.groups, 1);
+            fill_lines(&mut device.pool, &mut target, (to, work), &lines, |line, row, outs| {
+                let (head, row) = (line.groups.start, line.rows.start + row);
                 let xs = from.rows_of(&x, head, row..row + outs.len());
                 combine_rows(level, &xs, weight.as_weight(), first(head), outs);
             });

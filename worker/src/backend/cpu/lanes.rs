@@ -5,10 +5,11 @@
 
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::{
-    __m256, __m512, _mm_loadu_si128, _mm256_add_ps, _mm256_castsi256_ps, _mm256_cvtepu16_epi32, _mm256_cvtph_ps,
-    _mm256_loadu_ps, _mm256_loadu_si256, _mm256_mul_ps, _mm256_set1_ps, _mm256_slli_epi32, _mm256_storeu_ps,
-    _mm512_add_ps, _mm512_castsi512_ps, _mm512_cvtepu16_epi32, _mm512_cvtph_ps, _mm512_loadu_ps, _mm512_mul_ps,
-    _mm512_set1_ps, _mm512_slli_epi32, _mm512_storeu_ps,
+    __m256, __m512, _mm_loadu_si128, _mm256_add_ps, _mm256_castpd_ps, _mm256_castps_pd, _mm256_castsi256_ps,
+    _mm256_cvtepu16_epi32, _mm256_cvtph_ps, _mm256_loadu_ps, _mm256_loadu_si256, _mm256_mul_ps, _mm256_permute2f128_ps,
+    _mm256_set1_ps, _mm256_setzero_pd, _mm256_setzero_ps, _mm256_shuffle_ps, _mm256_slli_epi32, _mm256_storeu_ps,
+    _mm256_unpackhi_pd, _mm256_unpacklo_pd, _mm512_add_ps, _mm512_castsi512_ps, _mm512_cvtepu16_epi32, _mm512_cvtph_ps,
+    _mm512_loadu_ps, _mm512_mul_ps, _mm512_set1_ps, _mm512_slli_epi32, _mm512_storeu_ps,
 };
 
 use half::{bf16, f16};
@@ -31,6 +32,11 @@ pub(super) trait Lanes: Copy {
     unsafe fn add_product(self, a: Self, b: Self) -> Self;
     unsafe fn times(self, other: Self) -> Self;
     unsafe fn store(self, to: *mut f32);
+    /// [`sum`] of eight.
+    #[inline(always)]
+    unsafe fn sums(all: &[[f32; LANES]; 8]) -> [f32; 8] {
+        all.map(sum)
+    }
 }
 
 /// Source format of a weight or of a cache row: widened exactly in registers.
@@ -273,6 +279,43 @@ impl Lanes for HalfAvx2 {
         // SAFETY: eight elements are writable; the caller has AVX2.
         unsafe { _mm256_storeu_ps(to, self.0) };
     }
+    #[inline(always)]
+    unsafe fn sums(all: &[[f32; LANES]; 8]) -> [f32; 8] {
+        // SAFETY: sixteen elements each; the caller has AVX2.
+        unsafe { sums_avx2(all) }
+    }
+}
+
+/// [`sum`] of eight side by side: what stands in halves of registers is brought into one, and halves are added.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+unsafe fn sums_avx2(all: &[[f32; LANES]; 8]) -> [f32; 8] {
+    // SAFETY: sixteen elements each; the caller has AVX2. No closures: they would not have the caller's features.
+    unsafe {
+        let mut eight = [_mm256_setzero_ps(); 8];
+        for (eight, lanes) in eight.iter_mut().zip(all) {
+            *eight = _mm256_add_ps(_mm256_loadu_ps(lanes.as_ptr()), _mm256_loadu_ps(lanes.as_ptr().add(8)));
+        }
+        // Four lanes of one, then four of the next.
+        let mut four = [_mm256_setzero_pd(); 4];
+        for (i, four) in four.iter_mut().enumerate() {
+            let (a, b) = (eight[2 * i], eight[2 * i + 1]);
+            let halves = (_mm256_permute2f128_ps::<0x20>(a, b), _mm256_permute2f128_ps::<0x31>(a, b));
+            *four = _mm256_castps_pd(_mm256_add_ps(halves.0, halves.1));
+        }
+        // Two lanes of the first and third, then of the second and fourth; and so of the others.
+        let mut two = [_mm256_setzero_ps(); 2];
+        for (i, two) in two.iter_mut().enumerate() {
+            let (a, b) = (four[2 * i], four[2 * i + 1]);
+            let halves = (_mm256_unpacklo_pd(a, b), _mm256_unpackhi_pd(a, b));
+            *two = _mm256_add_ps(_mm256_castpd_ps(halves.0), _mm256_castpd_ps(halves.1));
+        }
+        let [a, b] = two;
+        let one = _mm256_add_ps(_mm256_shuffle_ps::<0x88>(a, b), _mm256_shuffle_ps::<0xdd>(a, b));
+        let mut sums = [0.0; 8];
+        _mm256_storeu_ps(sums.as_mut_ptr(), one);
+        [sums[0], sums[4], sums[1], sums[5], sums[2], sums[6], sums[3], sums[7]]
+    }
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -319,5 +362,10 @@ impl Lanes for Avx512 {
     unsafe fn store(self, to: *mut f32) {
         // SAFETY: sixteen elements are writable; the caller has AVX-512.
         unsafe { _mm512_storeu_ps(to, self.0) };
+    }
+    #[inline(always)]
+    unsafe fn sums(all: &[[f32; LANES]; 8]) -> [f32; 8] {
+        // SAFETY: sixteen elements each; AVX-512 includes AVX2.
+        unsafe { sums_avx2(all) }
     }
 }

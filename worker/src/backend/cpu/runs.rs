@@ -117,61 +117,81 @@ pub(super) fn fill(
     });
 }
 
-/// Which runs stand in one line of [`fill_lines`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Line {
-    /// A row: its groups.
-    Row,
-    /// A group: it in all rows.
-    Group,
+/// Runs that are best filled together: of some rows, neighbouring groups, row by row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Line {
+    pub(super) rows: Range<usize>,
+    pub(super) groups: Range<usize>,
+}
+
+impl Line {
+    /// The lines of some bands of rows, ascending, with `together` of all groups in each line.
+    ///
+    /// # Panics
+    /// When bands overlap, or groups do not divide.
+    pub(super) fn all(bands: &[Range<usize>], groups: usize, together: usize) -> Vec<Self> {
+        assert!(bands.windows(2).all(|two| two[0].end <= two[1].start), "bands should be disjoint");
+        assert!(together > 0 && groups.is_multiple_of(together), "every line should have as many groups");
+        let of = |rows: &Range<usize>| {
+            let rows = rows.clone();
+            (0..groups).step_by(together).map(move |first| Self { rows: rows.clone(), groups: first..first + together })
+        };
+        bands.iter().flat_map(of).collect()
+    }
+
+    fn places(&self) -> usize {
+        self.rows.len() * self.groups.len()
+    }
+
+    /// Row and group of a place.
+    pub(super) fn at(&self, place: usize) -> (usize, usize) {
+        (self.rows.start + place / self.groups.len(), self.groups.start + place % self.groups.len())
+    }
 }
 
 /// Calls `fill(line, first, runs)` for neighbours of one line, `first` being the place of the first of them in the line:
 /// many at a time, at best multiples of four, and no more than leave every thread its part. `task` is the runs and the
-/// multiply-adds of one.
+/// multiply-adds of one; `lines` are of [`Line::all`].
 pub(super) fn fill_lines(
     pool: &mut Pool,
     out: &mut [f32],
     task: (Runs, usize),
-    line: Line,
-    fill: impl Fn(usize, usize, &mut [&mut [f32]]) + Sync,
+    lines: &[Line],
+    fill: impl Fn(&Line, usize, &mut [&mut [f32]]) + Sync,
 ) {
     let (runs, work) = task;
-    let (lines, places) = match line {
-        Line::Row => (runs.rows, runs.view.groups),
-        Line::Group => (runs.view.groups, runs.rows),
-    };
-    let count = lines * places;
-    if count == 0 || runs.view.width == 0 {
+    if runs.view.width == 0 {
         return;
     }
+    let inside = |line: &Line| line.rows.end <= runs.rows && line.groups.end <= runs.view.groups;
+    assert!(lines.iter().all(inside), "lines should be among the runs");
     runs.assert_inside(out.len());
     let shared = Shared::new(out);
-    let (unit, pieces) = cut(pool, work, (lines, places));
-    let units = places.div_ceil(unit);
+    let (unit, pieces) = cut(pool, work, lines);
+    let starts = |line: usize| (0..lines[line].places()).step_by(unit).map(move |place| (line, place));
+    let units: Vec<(usize, usize)> = (0..lines.len()).flat_map(starts).collect();
     pool.run(pieces, &|piece| {
-        let (mut at, end) = (lines * units * piece / pieces, lines * units * (piece + 1) / pieces);
-        while at < end {
-            let (line_index, first) = (at / units, at % units);
-            let last = units.min(first + end - at);
-            let own = first * unit..places.min(last * unit);
+        let own = &units[units.len() * piece / pieces..units.len() * (piece + 1) / pieces];
+        for units in own.chunk_by(|one, next| one.0 == next.0) {
+            let (Some(&(line, first)), Some(&(_, last))) = (units.first(), units.last()) else { continue };
+            let line = &lines[line];
             let part = |place: usize| {
-                let (row, group) = if line == Line::Row { (line_index, place) } else { (place, line_index) };
+                let (row, group) = line.at(place);
                 // SAFETY: runs are inside the slice and disjoint, as asserted; each belongs to one piece.
                 unsafe { shared.part(runs.at(row, group), runs.view.width) }
             };
-            fill(line_index, own.start, &mut own.clone().map(part).collect::<Vec<_>>());
-            at += last - first;
+            fill(line, first, &mut (first..line.places().min(last + unit)).map(part).collect::<Vec<_>>());
         }
     });
 }
 
 /// How many places of a line stay together, and the pieces: as many together as leave a piece for every thread, and half
 /// of the pieces that single ones would make.
-fn cut(pool: &Pool, work: usize, (lines, places): (usize, usize)) -> (usize, usize) {
-    let all = work.saturating_mul(lines * places);
-    let wanted = pool.pieces(all, lines * places);
-    let units = |unit: usize| lines * places.div_ceil(unit);
+fn cut(pool: &Pool, work: usize, lines: &[Line]) -> (usize, usize) {
+    let count = lines.iter().map(Line::places).sum();
+    let all = work.saturating_mul(count);
+    let wanted = pool.pieces(all, count);
+    let units = |unit: usize| lines.iter().map(|line| line.places().div_ceil(unit)).sum();
     let least = wanted.div_ceil(2).max(wanted.min(pool.threads()));
     let unit = [4, 2].into_iter().find(|&unit| units(unit) >= least).unwrap_or(1);
     (unit, pool.pieces(all, units(unit)))
@@ -212,17 +232,20 @@ mod tests {
 
     #[test]
     fn every_run_is_given_out_once_whatever_stands_together() {
-        for (threads, rows, groups) in [(1, 1, 1), (1, 5, 7), (2, 1, 3), (2, 1, 16), (3, 64, 5), (5, 2, 9)] {
+        let bands = |rows: usize| [vec![0..rows], (0..rows).map(|row| row..row + 1).collect(), vec![0..1, 1..rows]];
+        for (threads, rows, groups, together) in
+            [(1, 1, 1, 1), (1, 5, 7, 1), (2, 1, 3, 3), (2, 1, 16, 16), (3, 64, 6, 3), (5, 2, 9, 9), (2, 33, 8, 2)]
+        {
             let mut pool = Pool::new(threads, Arc::default()).unwrap();
             let view = View { buffer: BufferId(0), offset: 1, groups, stride: 3, width: 2 };
             let runs = Runs { rows, cols: 3 * groups + 1, view };
-            for line in [Line::Row, Line::Group] {
+            for bands in bands(rows) {
+                let lines = Line::all(&bands, groups, together);
                 for work in [1, 1 << 14, 1 << 24] {
                     let mut out = vec![0.0; rows * runs.cols];
-                    fill_lines(&mut pool, &mut out, (runs, work), line, |line_index, first, parts| {
+                    fill_lines(&mut pool, &mut out, (runs, work), &lines, |line, first, parts| {
                         for (place, part) in (first..).zip(parts) {
-                            let (row, group) =
-                                if line == Line::Row { (line_index, place) } else { (place, line_index) };
+                            let (row, group) = line.at(place);
                             part.iter_mut().for_each(|out| *out += (1 + row * groups + group) as f32);
                         }
                     });
@@ -231,7 +254,7 @@ mod tests {
                         (row, Some(column)) if column % 3 < 2 => (1 + row * groups + column / 3) as f32,
                         _ => 0.0,
                     });
-                    assert_eq!(out, expected.collect::<Vec<_>>(), "{threads} threads, {rows} × {groups}, {line:?}");
+                    assert_eq!(out, expected.collect::<Vec<_>>(), "{threads} threads, {rows} × {groups}, {bands:?}");
                 }
             }
         }
@@ -244,9 +267,10 @@ mod tests {
         // (threads, heads) -> (heads together, pieces)
         let two = [((1, 16), (4, 1)), ((2, 16), (4, 4)), ((2, 4), (2, 2)), ((2, 3), (2, 2))];
         let table = two.into_iter().chain([((4, 16), (2, 8)), ((8, 5), (1, 5)), ((8, 16), (2, 8))]);
+        let lines = |rows: Range<usize>, heads: usize| Line::all(&[rows], heads, heads);
         for ((threads, heads), expected) in table {
-            assert_eq!(cut(&pool(threads), work, (1, heads)), expected, "{threads} threads, {heads} heads");
+            assert_eq!(cut(&pool(threads), work, &lines(0..1, heads)), expected, "{threads} threads, {heads} heads");
         }
-        assert_eq!(cut(&pool(2), work, (64, 16)), (4, 8));
+        assert_eq!(cut(&pool(2), work, &lines(0..64, 16)), (4, 8));
     }
 }

@@ -48,19 +48,19 @@ fn dot(x: &[f32], y: &[f32]) -> f32 {
     sum(lanes)
 }
 
-/// The definition for one head, a number at a time: tiles of 64 positions, keys ascending.
-fn one_head(latent: &[f32], rope: &[f32], (scale, sink): (f32, Option<f32>), keys: &Keys<'_>, out: &mut [f32]) {
+/// The definition for one query, a number at a time: tiles of 64 positions, keys ascending.
+fn alone(query: &Query<'_>, keys: &Keys<'_>, out: &mut [f32]) {
     let Weight::F32(cache) = keys.cache else { panic!("the reference reads F32") };
     let row = |position: usize| {
         &cache[(keys.blocks[position / TILE] as usize * TILE + position % TILE) * keys.slot.width..][..keys.slot.width]
     };
-    let (mut highest, mut total) = sink.map_or((f32::NEG_INFINITY, 0.0), |sink| (sink, 1.0_f32));
+    let (mut highest, mut total) = query.sink.map_or((f32::NEG_INFINITY, 0.0), |sink| (sink, 1.0_f32));
     out.fill(0.0);
-    for tile in keys.first / TILE..keys.count.div_ceil(TILE) {
-        let positions = keys.first.max(tile * TILE)..keys.count.min((tile + 1) * TILE);
+    for tile in query.first / TILE..query.count.div_ceil(TILE) {
+        let positions = query.first.max(tile * TILE)..query.count.min((tile + 1) * TILE);
         let score = |position| {
-            let (first, second) = row(position)[keys.slot.key..].split_at(latent.len());
-            scale * (dot(latent, first) + dot(rope, second))
+            let (first, second) = row(position)[keys.slot.key..].split_at(query.latent.len());
+            keys.scale * (dot(query.latent, first) + dot(query.rope, second))
         };
         let scores: Vec<f32> = positions.clone().map(score).collect();
         let best = scores.iter().copied().fold(highest, f32::max);
@@ -88,34 +88,46 @@ const SHAPES: [(usize, Slot, usize); 5] = [
     (22, Slot { width: 70, key: 1, latent: 35, rope: 3, value: 2 }, 67),
 ];
 
+/// Rows that are asked together: the keys that each sees. Neighbours as in a prompt, behind a window, and far apart.
+const ROWS: [&[(usize, usize)]; 7] = [
+    &[(0, 1)],
+    &[(0, 63), (0, 64), (0, 65), (0, 66)],
+    &[(199, 200)],
+    &[(0, 200), (0, 2)],
+    &[(100, 170), (101, 171), (102, 172), (103, 173), (104, 174)],
+    &[(0, 3), (130, 200), (190, 191), (0, 128)],
+    &[(62, 63), (63, 64), (64, 65), (65, 66)],
+];
+
 #[test]
-fn heads_together_have_the_bits_of_each_alone_a_number_at_a_time() {
+fn rows_and_heads_together_have_the_bits_of_each_alone_a_number_at_a_time() {
     let mut random = StdRng::seed_from_u64(11);
     for (heads, slot, width) in SHAPES {
-        for count in [1_usize, 2, 63, 64, 65, 200] {
-            let blocks = [3, 0, 4, 1];
+        for rows in ROWS {
+            let (blocks, count) = ([3, 0, 4, 1], rows.len() * heads);
             let cache = Stored::noise(&mut random, 5 * TILE * slot.width);
-            let (latent, rope) = (noise(&mut random, heads * slot.latent), noise(&mut random, heads * slot.rope));
+            let (latent, rope) = (noise(&mut random, count * slot.latent), noise(&mut random, count * slot.rope));
             let sinks = noise(&mut random, heads);
-            for (first, sinks) in [(0, None), (count - 1, Some(&sinks[..])), (count.saturating_sub(70), Some(&sinks))] {
-                let keys = Keys { cache: Weight::F32(&cache.f32), blocks: &blocks, first, count, slot };
-                let queries = Queries { latent: &latent, rope: &rope, scale: 0.3, sinks };
-                let mut expected = vec![0.0; heads * width];
-                for (head, out) in expected.chunks_exact_mut(width).enumerate() {
-                    let (latent, rope) = (&latent[head * slot.latent..], &rope[head * slot.rope..]);
-                    let query = (&latent[..slot.latent], &rope[..slot.rope]);
-                    one_head(query.0, query.1, (0.3, sinks.map(|sinks| sinks[head])), &keys, out);
+            for sinks in [None, Some(&sinks)] {
+                let keys = Keys { cache: Weight::F32(&cache.f32), blocks: &blocks, slot, scale: 0.3 };
+                let query = |at: usize| Query {
+                    latent: &latent[at * slot.latent..][..slot.latent],
+                    rope: &rope[at * slot.rope..][..slot.rope],
+                    first: rows[at / heads].0,
+                    count: rows[at / heads].1,
+                    sink: sinks.map(|sinks| sinks[at % heads]),
+                };
+                let queries: Vec<_> = (0..count).map(query).collect();
+                let mut expected = vec![0.0; count * width];
+                for (query, out) in queries.iter().zip(expected.chunks_exact_mut(width)) {
+                    alone(query, &keys, out);
                 }
                 for level in levels() {
                     for (format, cache) in cache.formats().into_iter().enumerate() {
-                        let mut found = vec![f32::NAN; heads * width];
+                        let mut found = vec![f32::NAN; count * width];
                         let mut outs: Vec<_> = found.chunks_exact_mut(width).collect();
-                        attend(level, queries, Keys { cache, ..keys }, &mut outs);
-                        assert_eq!(
-                            bits(&found),
-                            bits(&expected),
-                            "{heads} heads, {first}..{count}, {level:?} {format}"
-                        );
+                        attend(level, &queries, Keys { cache, ..keys }, &mut outs);
+                        assert_eq!(bits(&found), bits(&expected), "{heads} heads, {rows:?}, {level:?} {format}");
                     }
                 }
             }
@@ -126,7 +138,9 @@ fn heads_together_have_the_bits_of_each_alone_a_number_at_a_time() {
 #[test]
 fn rows_combined_together_have_the_bits_of_each_alone_a_number_at_a_time() {
     let mut random = StdRng::seed_from_u64(12);
-    for (rows, inputs, width, first) in [(1, 5, 16, 0), (2, 3, 20, 2), (3, 17, 64, 1), (7, 8, 131, 0), (9, 1, 7, 3)] {
+    for (rows, inputs, width, first) in
+        [(1, 5, 16, 0), (2, 3, 20, 2), (3, 17, 64, 1), (7, 8, 131, 0), (9, 1, 7, 3), (39, 4, 24, 1)]
+    {
         let weight = Stored::noise(&mut random, (first + inputs) * width);
         let x = noise(&mut random, rows * inputs);
         let xs: Vec<&[f32]> = x.chunks_exact(inputs).collect();

@@ -5,6 +5,7 @@ use super::super::lanes::{Avx512, HalfAvx2};
 use super::super::lanes::{Bf16, F16, F32, Format, LANES, Lanes, Plain, load_tail};
 use super::super::level::{Available, Level};
 use super::super::matmul::Weight;
+use super::MANY;
 
 /// Factors of one sum, by row, and what its output is multiplied with first.
 #[derive(Clone, Copy)]
@@ -13,29 +14,34 @@ pub(super) struct Factors<'a> {
     pub(super) shrink: f32,
 }
 
-/// outs\[q\] = outs\[q\] · shrink_q + Σ_t factor_qt · rows\[t\], t ascending; rows are `rows.1` elements apart. P registers
-/// of each output at once: Q · P independent sums, and a row is read once for all Q.
+/// out = out · shrink + Σ_t factor_t · rows\[t\] for sets of Q outputs, t ascending; rows are `rows.1` elements apart. P
+/// registers of each output at once: Q · P independent sums, and a row is read once for all Q. What was read is still near
+/// when the next set comes to the same columns.
 ///
 /// # Safety
 /// As [`Lanes`]; there are as many rows as factors of each sum, all outputs are equally wide, and every row has as many
 /// readable elements.
 #[inline(always)]
 pub(super) unsafe fn accumulate<L: Lanes, F: Format, const Q: usize, const P: usize>(
-    factors: [Factors<'_>; Q],
+    factors: &[[Factors<'_>; Q]],
     rows: (*const F::Element, usize),
-    outs: &mut [&mut [f32]; Q],
+    outs: &mut [[&mut [f32]; Q]],
 ) {
-    let width = outs[0].len();
+    let width = outs.first().map_or(0, |outs| outs[0].len());
     let mut column = 0;
     // SAFETY: columns are below the width.
     unsafe {
         while column + P * L::WIDTH <= width {
-            columns::<L, F, Q, P>(factors, rows, outs, (column, L::WIDTH));
+            for (factors, outs) in factors.iter().zip(&mut *outs) {
+                columns::<L, F, Q, P>(factors, rows, outs, (column, L::WIDTH));
+            }
             column += P * L::WIDTH;
         }
         while column < width {
             let count = L::WIDTH.min(width - column);
-            columns::<L, F, Q, 1>(factors, rows, outs, (column, count));
+            for (factors, outs) in factors.iter().zip(&mut *outs) {
+                columns::<L, F, Q, 1>(factors, rows, outs, (column, count));
+            }
             column += count;
         }
     }
@@ -47,7 +53,7 @@ pub(super) unsafe fn accumulate<L: Lanes, F: Format, const Q: usize, const P: us
 /// As [`accumulate`], whose columns these are.
 #[inline(always)]
 unsafe fn columns<L: Lanes, F: Format, const Q: usize, const P: usize>(
-    factors: [Factors<'_>; Q],
+    factors: &[Factors<'_>; Q],
     rows: (*const F::Element, usize),
     outs: &mut [&mut [f32]; Q],
     at: (usize, usize),
@@ -161,35 +167,35 @@ unsafe fn combine_avx2<F: Format>(xs: &[&[f32]], rows: *const F::Element, outs: 
 /// As [`combine_level`].
 #[inline(always)]
 unsafe fn combine_of<L: Lanes, F: Format>(xs: &[&[f32]], rows: *const F::Element, outs: &mut [&mut [f32]]) {
-    let mut done = 0;
-    while done < outs.len() {
-        // SAFETY: passed on.
-        done += unsafe {
-            match outs.len() - done {
-                4.. => combine_some::<L, F, 4, 2>(&xs[done..], rows, &mut outs[done..]),
-                2 | 3 => combine_some::<L, F, 2, 4>(&xs[done..], rows, &mut outs[done..]),
-                _ => combine_some::<L, F, 1, 8>(&xs[done..], rows, &mut outs[done..]),
-            }
-        };
+    let (quads, rest) = xs.split_at(xs.len() / 4 * 4);
+    let (quad_outs, rest_outs) = outs.split_at_mut(quads.len());
+    let (pairs, last) = rest.split_at(rest.len() / 2 * 2);
+    let (pair_outs, last_outs) = rest_outs.split_at_mut(pairs.len());
+    // SAFETY: passed on.
+    unsafe {
+        combine_sets::<L, F, 4, 2>(quads, rows, quad_outs);
+        combine_sets::<L, F, 2, 4>(pairs, rows, pair_outs);
+        combine_sets::<L, F, 1, 8>(last, rows, last_outs);
     }
 }
 
-/// The first Q; returns Q.
+/// Q at once; Q divides their number.
 ///
 /// # Safety
 /// As [`combine_level`].
 #[inline(always)]
-unsafe fn combine_some<L: Lanes, F: Format, const Q: usize, const P: usize>(
+unsafe fn combine_sets<L: Lanes, F: Format, const Q: usize, const P: usize>(
     xs: &[&[f32]],
     rows: *const F::Element,
     outs: &mut [&mut [f32]],
-) -> usize {
-    if let Some(outs) = outs.first_chunk_mut::<Q>() {
-        let stride = outs[0].len();
-        outs.iter_mut().for_each(|out| out.fill(0.0));
-        let factors = std::array::from_fn(|q| Factors { of: xs[q], shrink: 0.0 });
+) {
+    outs.iter_mut().for_each(|out| out.fill(0.0));
+    for (xs, outs) in xs.chunks(MANY * Q).zip(outs.chunks_mut(MANY * Q)) {
+        let (outs, _) = outs.as_chunks_mut::<Q>();
+        let stride = outs[0][0].len();
+        let factor = |at: usize| Factors { of: xs.get(at).copied().unwrap_or(&[]), shrink: 0.0 };
+        let factors: [[Factors<'_>; Q]; MANY] = std::array::from_fn(|set| std::array::from_fn(|q| factor(set * Q + q)));
         // SAFETY: passed on.
-        unsafe { accumulate::<L, F, Q, P>(factors, (rows, stride), outs) };
+        unsafe { accumulate::<L, F, Q, P>(&factors, (rows, stride), outs) };
     }
-    Q
 }
