@@ -56,7 +56,7 @@ unsafe fn dots<L: Lanes, F: Format, const Q: usize, const N: usize>(
     keys: (*const F::Element, usize),
     k: usize,
 ) -> [[f32; N]; Q] {
-    const { assert!(Q * N % 8 == 0, "sums go eight at a time") };
+    const { assert!((Q * N).is_multiple_of(8), "sums go eight at a time") };
     let (first, stride) = keys;
     let whole = k / LANES * LANES;
     let mut lanes = [[[0.0; LANES]; N]; Q];
