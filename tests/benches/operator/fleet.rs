@@ -17,7 +17,7 @@ use shoal_tests::cluster::Cluster;
 use shoal_tests::cluster::tools::kubectl;
 use shoal_tests::cluster::wait::await_value;
 
-use crate::served::{model, parallel};
+use crate::served::{model, parallel, until_worth};
 use crate::shoal::{Running, print_calls, writes};
 use crate::table;
 
@@ -100,20 +100,7 @@ fn is_ready(model: &ModelDeployment) -> bool {
 
 async fn until_ready(client: &Client) -> Result<()> {
     let models: Api<ModelDeployment> = Api::all(client.clone());
-    let cached = ListParams::default().match_any();
-    let began = Instant::now();
-    for round in 1.. {
-        let ready = models.list(&cached).await?.iter().filter(|model| is_ready(model)).count();
-        if ready >= objects() {
-            break;
-        }
-        if round % 15 == 0 {
-            println!("{ready} objects are Ready after {:.0} s", began.elapsed().as_secs_f64());
-        }
-        ensure!(began.elapsed() < Duration::from_secs(1800), "only {ready} objects are Ready");
-        tokio::time::sleep(Duration::from_secs(1)).await;
-    }
-    Ok(())
+    until_worth(models, objects(), |model| usize::from(is_ready(model))).await
 }
 
 /// Which pods there are.

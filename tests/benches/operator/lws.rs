@@ -21,7 +21,7 @@ use shoal_tests::cluster::wait::await_value;
 use shoal_tests::paths::repository;
 use tokio::process::{Child, Command};
 
-use crate::served::{NAMESPACE, parallel, served, until_gone};
+use crate::served::{NAMESPACE, parallel, served, until_gone, until_worth};
 use crate::{floor, groups, shoal, table};
 
 const WEBHOOKS: u16 = 9443;
@@ -103,18 +103,6 @@ fn is_available(set: &DynamicObject) -> bool {
     conditions.into_iter().flatten().any(|one| one["type"] == "Available" && one["status"] == "True")
 }
 
-async fn available(sets: &Api<DynamicObject>, wanted: usize) -> Result<()> {
-    let (cached, began) = (ListParams::default().match_any(), Instant::now());
-    loop {
-        let count = sets.list(&cached).await?.iter().filter(|set| is_available(set)).count();
-        if count >= wanted {
-            return Ok(());
-        }
-        ensure!(began.elapsed() < Duration::from_secs(300), "only {count} of {wanted} sets are Available");
-        tokio::time::sleep(Duration::from_millis(250)).await;
-    }
-}
-
 pub(crate) async fn many_objects() -> Result<()> {
     if !folder().join("manager").exists() {
         println!("SKIPPED: no target/bench/lws/manager; tests/benches/operator/lws/build.sh builds it");
@@ -128,8 +116,8 @@ pub(crate) async fn many_objects() -> Result<()> {
     let wanted = (0..groups()).map(|number| set(&format!("m{number}"), &pod)).collect::<Result<Vec<_>>>()?;
     let began = Instant::now();
     parallel(wanted.iter().map(async |set| Ok(sets.create(&PostParams::default(), set).await?))).await?;
-    served(&client, 2 * groups(), 0).await?;
-    available(&sets, groups()).await?;
+    let available = |set: &DynamicObject| usize::from(is_available(set));
+    tokio::try_join!(served(&client, 2 * groups(), 0), until_worth(sets.clone(), groups(), available))?;
     let seconds = began.elapsed().as_secs_f64();
     table::rival("objects of one group of 2", seconds);
     table::rival("as much as LeaderWorkerSet makes of them", seconds);

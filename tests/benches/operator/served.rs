@@ -1,9 +1,10 @@
 //! What both contenders share: the models, when the clock stops, and a clean table between two cases.
 
+use std::collections::HashMap;
 use std::fmt::Debug;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::{Pod, Secret, Service};
@@ -11,6 +12,8 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::api::{DeleteParams, ListParams, PostParams};
+use kube::runtime::watcher;
+use kube::runtime::watcher::Event;
 use kube::{Api, Client, Resource, ResourceExt as _};
 use serde::de::DeserializeOwned;
 use serde_json::json;
@@ -21,6 +24,8 @@ use shoal_tests::paths::repository;
 
 /// Requests of the load in flight.
 pub(crate) const AT_ONCE: usize = 16;
+/// How long anything may take.
+const PATIENCE: Duration = Duration::from_secs(900);
 /// The namespace of everything that is measured.
 pub(crate) const NAMESPACE: &str = "default";
 
@@ -48,33 +53,61 @@ pub(crate) async fn create(client: &Client, models: &[ModelDeployment]) -> Resul
 }
 
 /// Waits until `pods` pods are Ready and as many addresses are in the EndpointSlices of client Services; with `objects`,
-/// until so many say Available too.
+/// until so many say Available too. Watches: lists of all, again and again, would cost the server more than what is measured.
 pub(crate) async fn served(client: &Client, pods: usize, objects: usize) -> Result<()> {
-    let deadline = Instant::now() + Duration::from_secs(300);
-    let cached = ListParams::default().match_any();
-    let all: Api<Pod> = Api::namespaced(client.clone(), NAMESPACE);
-    let slices: Api<EndpointSlice> = Api::namespaced(client.clone(), NAMESPACE);
-    let models: Api<ModelDeployment> = Api::namespaced(client.clone(), NAMESPACE);
+    let ready = until(client, pods, |pod: &Pod| usize::from(is_ready(pod)));
+    let listed = until(client, pods, addresses);
+    let available = async {
+        if objects == 0 { Ok(()) } else { until(client, objects, |model| usize::from(is_available(model))).await }
+    };
+    tokio::try_join!(ready, listed, available).map(drop)
+}
+
+async fn until<K>(client: &Client, wanted: usize, worth: impl Fn(&K) -> usize) -> Result<()>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned + Send + 'static,
+{
+    until_worth(Api::namespaced(client.clone(), NAMESPACE), wanted, worth).await
+}
+
+/// Waits until all objects together are worth so much.
+pub(crate) async fn until_worth<K>(api: Api<K>, wanted: usize, worth: impl Fn(&K) -> usize) -> Result<()>
+where
+    K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
+{
+    let deadline = Instant::now() + PATIENCE;
+    let mut events = Box::pin(watcher(api, watcher::Config::default()));
+    let mut all: HashMap<String, usize> = HashMap::new();
     loop {
-        let ready = all.list(&cached).await?.iter().filter(|pod| is_ready(pod)).count();
-        if ready >= pods && addresses(&slices.list(&cached).await?.items) >= pods {
-            let listed = if objects == 0 { Vec::new() } else { models.list(&cached).await?.items };
-            if listed.iter().filter(|model| is_available(model)).count() >= objects {
-                return Ok(());
+        let left = deadline.saturating_duration_since(Instant::now());
+        let sum: usize = all.values().sum();
+        let Ok(event) = tokio::time::timeout(left, events.try_next()).await else {
+            bail!("only {sum} of {wanted} after {} s", PATIENCE.as_secs());
+        };
+        match event?.context("a watch ended")? {
+            Event::Apply(object) | Event::InitApply(object) => all.insert(object.name_any(), worth(&object)),
+            Event::Delete(object) => all.remove(&object.name_any()),
+            Event::Init => {
+                all.clear();
+                None
             }
+            Event::InitDone => None,
+        };
+        if all.values().sum::<usize>() >= wanted {
+            return Ok(());
         }
-        ensure!(Instant::now() < deadline, "only {ready} of {pods} pods are ready");
-        tokio::time::sleep(Duration::from_millis(250)).await;
     }
 }
 
-fn addresses(slices: &[EndpointSlice]) -> usize {
-    let of_clients = slices.iter().filter(|slice| {
-        let service = slice.labels().get("kubernetes.io/service-name").map_or("", String::as_str);
-        !service.ends_with("-shards") && !service.ends_with("-headless")
-    });
-    let ready = of_clients
-        .flat_map(|slice| &slice.endpoints)
+/// Ready addresses of a slice of a client Service.
+fn addresses(slice: &EndpointSlice) -> usize {
+    let service = slice.labels().get("kubernetes.io/service-name").map_or("", String::as_str);
+    if service.ends_with("-shards") || service.ends_with("-headless") {
+        return 0;
+    }
+    let ready = slice
+        .endpoints
+        .iter()
         .filter(|endpoint| endpoint.conditions.as_ref().is_some_and(|conditions| conditions.ready == Some(true)));
     ready.map(|endpoint| endpoint.addresses.len()).sum()
 }

@@ -5,6 +5,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result, ensure};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use kube::Api;
+use kube::api::{Patch, PatchParams};
 use pretty_assertions::assert_eq;
 use serde::Deserialize as _;
 use serde_json::{Value, json};
@@ -12,7 +15,7 @@ use shoal_tests::cluster::Cluster;
 use shoal_tests::cluster::audit::Right;
 use shoal_tests::cluster::install::{Mode, users};
 use shoal_tests::cluster::tools::helm;
-use shoal_tests::cluster::wait::await_value;
+use shoal_tests::cluster::wait::{await_object, await_value};
 
 use super::bench::{tiny, with_operator};
 
@@ -26,6 +29,11 @@ pub(crate) async fn what_happens_rarely_needs_the_same_rights_in_both_modes() ->
             bench.replace_operator("409 create pods 1").await?;
             bench.serve(&tiny(2)?).await?;
             bench.meddle().await?;
+            let budgets: Api<PodDisruptionBudget> = Api::namespaced(bench.cluster.client(), bench.namespace);
+            let right = budgets.get("tiny").await?.spec;
+            let open = Patch::Merge(json!({"spec": {"minAvailable": 0}}));
+            budgets.patch("tiny", &PatchParams::default(), &open).await?;
+            await_object(&budgets, "tiny", "protecting again", |budget| budget.spec == right).await?;
             bench.edit("tiny", json!({"spec": {"replicas": 1}})).await?;
             bench.ready("tiny").await?;
             for headless in [true, false] {
