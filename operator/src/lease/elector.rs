@@ -192,6 +192,14 @@ mod tests {
     }
 
     #[test]
+    fn only_the_holder_gives_the_lease_back() {
+        let (mut server, mut a, mut b) = (Server::new(), candidate("a"), candidate("b"));
+        assert!(server.turn(&mut a) && !server.turn(&mut b));
+        assert_eq!(b.release(Timestamp::UNIX_EPOCH), None, "it has seen the other's");
+        assert!(a.release(Timestamp::UNIX_EPOCH).is_some());
+    }
+
+    #[test]
     fn a_second_candidate_takes_over_only_after_a_whole_lease_without_change() {
         let (mut server, mut a, mut b) = (Server::new(), candidate("a"), candidate("b"));
         assert!(server.turn(&mut a));
