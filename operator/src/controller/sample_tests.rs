@@ -112,8 +112,10 @@ fn of_a_pipeline_the_service_selects_the_first_stage_of_every_group() {
 fn a_revision_read_back_from_the_status_builds_the_same_pods() {
     let spec = sample("tiny-cpu.yaml");
     let revision = Revision::decide(&spec, &plan(&spec, &fleet()), "worker").unwrap();
+    let revision = Revision { device_bytes: Some(5 << 30), product: Some("NVIDIA-L4".to_owned()), ..revision };
     let entry = serde_json::from_value(serde_json::to_value(revision.to_status()).unwrap()).unwrap();
     let read = Revision::from_status(&Owner { ..spec.owner }, &entry).unwrap();
     let group = GroupId { index: GroupIndex(3), epoch: Epoch(7) };
     assert_eq!(build::group(&read, group), build::group(&revision, group));
+    assert_eq!((read.device_bytes, read.product), (revision.device_bytes, revision.product));
 }

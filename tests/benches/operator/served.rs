@@ -12,8 +12,8 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::api::{DeleteParams, ListParams, PostParams};
-use kube::runtime::watcher;
 use kube::runtime::watcher::Event;
+use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Api, Client, Resource, ResourceExt as _};
 use serde::de::DeserializeOwned;
 use serde_json::json;
@@ -70,21 +70,22 @@ where
     until_worth(Api::namespaced(client.clone(), NAMESPACE), wanted, worth).await
 }
 
-/// Waits until all objects together are worth so much.
+/// Waits until all objects together are worth so much; no two have one name. A watch that breaks begins anew.
 pub(crate) async fn until_worth<K>(api: Api<K>, wanted: usize, worth: impl Fn(&K) -> usize) -> Result<()>
 where
     K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
 {
     let deadline = Instant::now() + PATIENCE;
-    let mut events = Box::pin(watcher(api, watcher::Config::default()));
+    let mut events = Box::pin(watcher(api, watcher::Config::default()).default_backoff());
     let mut all: HashMap<String, usize> = HashMap::new();
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
         let sum: usize = all.values().sum();
-        let Ok(event) = tokio::time::timeout(left, events.try_next()).await else {
+        let Ok(event) = tokio::time::timeout(left, events.next()).await else {
             bail!("only {sum} of {wanted} after {} s", PATIENCE.as_secs());
         };
-        match event?.context("a watch ended")? {
+        let Ok(event) = event.context("a watch ended")? else { continue };
+        match event {
             Event::Apply(object) | Event::InitApply(object) => all.insert(object.name_any(), worth(&object)),
             Event::Delete(object) => all.remove(&object.name_any()),
             Event::Init => {

@@ -193,9 +193,11 @@ fn among_products_the_one_with_the_most_tokens_for_its_cost_is_taken_and_the_oth
     let told: Vec<_> = chosen.rejected.iter().map(|(layout, reason)| format!("{layout}: {reason}")).collect();
     let text = format!("{}\n{}\n{}", chosen.summary(), chosen.arithmetic.join("\n"), told.join("\n"));
     insta::assert_snapshot!(text);
+    let layout = chosen.layout.unwrap();
+    assert_eq!(layout.device, format!("nvidia.com/gpu {}", layout.product.unwrap()), "the pods are told of it too");
     let only_small = plan(&lite(Backend::CUDA, None), &Inventory::Nodes(two_products()[..1].to_vec()));
     let layout = only_small.layout.unwrap();
-    assert_eq!((layout.shards, layout.device.as_str()), (2, "nvidia.com/gpu"));
+    assert_eq!((layout.shards, layout.device.as_str(), layout.product), (2, "nvidia.com/gpu", None));
 }
 
 #[test]
